@@ -1,0 +1,164 @@
+"""Facts from the kernel: what every source of events yields and every later stage reads.
+
+Events are named tuples, not dataclasses: they are made once per system call of the watched host,
+and a named tuple is built in a third of the time of a frozen dataclass.
+
+All times are `ktime_ns`: integer nanoseconds of CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum, StrEnum
+from typing import NamedTuple, Protocol
+
+
+class Direction(IntEnum):
+    """Which way bytes went, seen from the process."""
+
+    INGRESS = 0
+    EGRESS = 1
+
+
+class TlsLibrary(StrEnum):
+    """Where plaintext was taken; NONE is a plain TCP socket."""
+
+    NONE = ""
+    OPENSSL = "openssl"
+
+
+class PeerEvidence(StrEnum):
+    """What proved which socket a connection uses."""
+
+    NONE = "unknown"
+    SOCKET = "socket"  # the bytes were seen at this very socket
+    NESTED_CALL = "nested_call"  # the TLS call moved TLS records through this socket
+    CIPHERTEXT = "ciphertext"  # the session's ciphertext was met again at this socket
+
+
+class LossReason(StrEnum):
+    """Why bytes that moved did not arrive."""
+
+    RING_FULL = "ring_full"  # the ring buffer had no room
+    UNREADABLE = "unreadable"  # the process's memory could not be read
+    TRUNCATED = "truncated"  # one call moved more than a probe may copy
+    STATE_FULL = "state_full"  # a table of the kernel side had no room
+
+
+class CloseReason(StrEnum):
+    """How one direction or a whole connection ended."""
+
+    INGRESS_END = "ingress_end"  # the process read the end of the stream
+    EGRESS_END = "egress_end"  # the process closed or shut down its side
+    CLOSED = "closed"  # both directions ended
+    RESET = "reset"  # ended by a TCP reset
+
+
+class Address(NamedTuple):
+    """An IP address (v4-mapped addresses are given as IPv4) and a port."""
+
+    host: str
+    port: int
+
+
+class DataEvent(NamedTuple):
+    """Bytes that one call moved.
+
+    The range `[offset, offset + length)` of the stream moved; `payload` is its captured
+    beginning, so `length - len(payload)` bytes are a gap. Calls that move much arrive as several
+    events with the same times.
+    """
+
+    ktime_ns: int  # when the call returned
+    begin_ktime_ns: int  # when the call was entered (egress), or the same as ktime_ns
+    connection_id: int
+    tgid: int
+    tid: int
+    direction: Direction
+    offset: int  # absolute in the stream, bytes
+    length: int  # bytes really moved
+    payload: bytes
+    tcp_position: int  # TCP stream offset at which the carrying record began; -1 unknown
+
+
+class ConnectionOpened(NamedTuple):
+    """A connection of interest was met, or more became known of it (same connection_id)."""
+
+    ktime_ns: int
+    connection_id: int
+    socket_id: int  # inode number of the socket; 0 while unbound
+    tgid: int
+    fd: int  # -1 unknown
+    tls: TlsLibrary
+    evidence: PeerEvidence
+    local: Address | None
+    peer: Address | None
+    # TCP initial sequence numbers; 0, 0 unknown. Both ends of one connection see the same pair
+    # swapped, but that the active opener sees its own one lower (its SYN is counted).
+    iss: int
+    irs: int
+    from_start: bool  # seen since its first byte: offsets count from the real beginning
+
+
+class ConnectionClosed(NamedTuple):
+    """One direction or the whole of a connection ended.
+
+    `connection_id` is 0 when the fact is about a socket (`socket_id`): it then ends every
+    connection bound to that socket.
+    """
+
+    ktime_ns: int
+    connection_id: int
+    socket_id: int
+    tgid: int
+    reason: CloseReason
+
+
+class ProcessStarted(NamedTuple):
+    """A process executed a program, or was met for the first time."""
+
+    ktime_ns: int
+    tgid: int
+    ppid: int
+    uid: int
+    start_boottime_ns: int  # CLOCK_BOOTTIME, identifies the process together with tgid
+    comm: str
+    filename: str  # path given to execve, "" when the process was running before
+
+
+class ProcessExited(NamedTuple):
+    """The last thread of a process ended."""
+
+    ktime_ns: int
+    tgid: int
+
+
+class EventsLost(NamedTuple):
+    """Since the last such event: `count` events with `byte_count` bytes were lost for `reason`."""
+
+    ktime_ns: int
+    reason: LossReason
+    count: int
+    byte_count: int
+
+
+Event = (
+    DataEvent | ConnectionOpened | ConnectionClosed | ProcessStarted | ProcessExited | EventsLost
+)
+
+
+class EventSource(Protocol):
+    """Where events come from: the live ring, or a file of recorded events."""
+
+    def read(self) -> Iterable[Event]:
+        """The events that are there now, oldest first; waits a bounded time for the first."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no event will ever come again (the end of a recording)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of probes, maps and files."""
+        ...
