@@ -134,11 +134,11 @@ class ProcessExited(NamedTuple):
 
 
 class EventsLost(NamedTuple):
-    """Since the last such event: `count` events with `byte_count` bytes were lost for `reason`."""
+    """Since the last such event: `event_count` events with `byte_count` bytes were lost for `reason`."""
 
     ktime_ns: int
     reason: LossReason
-    count: int
+    event_count: int
     byte_count: int
 
 
