@@ -134,7 +134,7 @@ class ProcessExited(NamedTuple):
 
 
 class EventsLost(NamedTuple):
-    """Since the last such event: `event_count` events with `byte_count` bytes were lost for `reason`."""
+    """What was lost for one reason since the last such event."""
 
     ktime_ns: int
     reason: LossReason
