@@ -43,6 +43,7 @@ class LossReason(StrEnum):
     UNREADABLE = "unreadable"  # the process's memory could not be read
     TRUNCATED = "truncated"  # one call moved more than a probe may copy
     STATE_FULL = "state_full"  # a table of the kernel side had no room
+    SENDFILE = "sendfile"  # moved inside the kernel: never in the process's memory
 
 
 class CloseReason(StrEnum):

@@ -1,0 +1,79 @@
+# otel-tap: `make demo` and `make test` do all of their own set-up on a bare Debian.
+
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+OBJECTS := otel_tap/capture/objects
+BPF     := socket tcp_state process openssl
+ARCH    := $(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/')
+
+BPF_CFLAGS := -O2 -g -Wall -Werror -Wno-unused-function -target bpf -D__TARGET_ARCH_$(ARCH) \
+	-I/usr/include/$(shell uname -m)-linux-gnu
+
+# What a bare Debian 12 lacks: a compiler for the kernel side, libbpf, and the demo's programs.
+DEBIAN := python3-venv clang llvm libbpf1 libbpf-dev libc6-dev linux-libc-dev \
+	nginx-light curl wget openssl ca-certificates
+# What the tests tap besides.
+DEBIAN_TEST := runc nghttp2-client gcc util-linux iproute2
+
+.PHONY: setup setup-test demo test lint format wheel clean
+
+setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o)
+
+setup-test: setup build/setup-test.stamp
+
+build/packages.stamp:
+	@mkdir -p build
+	@missing=""; for package in $(DEBIAN); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		if [ "$$(id -u)" != 0 ]; then echo "make setup needs root to install:$$missing" >&2; exit 1; fi; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >build/apt.log 2>&1 || { tail -20 build/apt.log >&2; exit 1; }; \
+	fi
+	@touch $@
+
+build/setup.stamp: pyproject.toml build/packages.stamp
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Python packages"
+	@$(BIN)/pip install -q --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+build/setup-test.stamp: build/setup.stamp
+	@missing=""; for package in $(DEBIAN_TEST); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+		echo "installing$$missing"; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >build/apt-test.log 2>&1 || { tail -20 build/apt-test.log >&2; exit 1; }; \
+	fi
+	@touch $@
+
+$(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | build/packages.stamp
+	@mkdir -p $(OBJECTS)
+	@echo "compiling $<"
+	@clang $(BPF_CFLAGS) -c $< -o $@.tmp && llvm-strip -g $@.tmp && mv $@.tmp $@
+
+demo: setup
+	@$(BIN)/otel-tap demo
+
+test: setup-test
+	@$(BIN)/pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/clang-format --style=file:bpf/.clang-format --dry-run --Werror bpf/*.c bpf/*.h
+
+format: setup
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+	@$(BIN)/clang-format --style=file:bpf/.clang-format -i bpf/*.c bpf/*.h
+
+wheel: setup
+	@$(BIN)/pip wheel -q --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf build dist $(OBJECTS) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The tables that all programs share. Every object declares them alike; the loader creates them
+ * once and hands them to the others by name.
+ */
+#ifndef OTEL_TAP_STATE_H
+#define OTEL_TAP_STATE_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "kernel_types.h"
+#include "otel_tap.h"
+
+#define AF_INET	    2
+#define AF_INET6    10
+#define SOCK_STREAM 1
+#define IPPROTO_TCP 6
+
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT	2
+#define TCP_FIN_WAIT1	4
+#define TCP_TIME_WAIT	6
+#define TCP_CLOSE	7
+#define TCP_CLOSE_WAIT	8
+#define TCP_LAST_ACK	9
+#define TCP_CLOSING	11
+
+/* What the first bytes of a connection said. */
+enum verdict {
+	VERDICT_OPEN = 0, /* nothing yet: look at the next bytes */
+	VERDICT_HTTP = 1, /* copy */
+	VERDICT_TLS = 2,  /* ciphertext: never copied, but its offsets place TLS records */
+	VERDICT_OTHER = 3 /* neither: no further look */
+};
+
+/* Addresses of a socket: IPv6 or IPv4 mapped, ports in host order. */
+struct flow {
+	__u8 local_address[16];
+	__u8 peer_address[16];
+	__u16 local_port;
+	__u16 peer_port;
+};
+
+/* A TCP socket, by the number of its inode (unique among live sockets, the same in every process).
+ */
+struct socket_state {
+	__u64 sk;
+	__u64 session_id; /* TLS session bound to it, 0 none */
+	__u64 offset[2];  /* stream offset behind the last byte seen, per direction */
+	__u32 sequence[2];
+	__u32 iss;
+	__u32 irs;
+	__u8 verdict;
+	__u8 looks;
+	__u8 from_start;
+	__u8 announced;
+	struct flow flow; /* as first seen: a closed socket forgets its ports */
+};
+
+/* A TLS session, by process and SSL pointer. */
+struct session_key {
+	__u64 ssl;
+	__u32 tgid;
+	__u32 reserved;
+};
+
+struct session {
+	__u64 id;
+	__u64 socket_id; /* 0 while unbound */
+	__u64 offset[2]; /* plaintext */
+	__s32 fd;
+	__u8 verdict;
+	__u8 looks;
+	__u8 from_start;
+	__u8 announced;
+	__u8 evidence;
+	__u8 reserved[7];
+};
+
+/*
+ * One call's bytes on their way into the ring. It lies in a map value, never on the stack: there
+ * the verifier does not follow its contents, which keeps the copying loop small to verify.
+ */
+struct transfer {
+	__u64 begin_ktime_ns;
+	__u64 ktime_ns;
+	__u64 connection_id;
+	__u64 offset;
+	__s64 tcp_position;
+	__u64 vector; /* user_iovec *, 0: all bytes lie in one piece at `piece` */
+	__u64 piece;  /* current piece: address and what is left of it */
+	__u64 piece_left;
+	__u64 left; /* bytes of the whole call still to be emitted */
+	__u32 vector_left;
+	__u32 tgid;
+	__u32 tid;
+	__u32 direction;
+};
+
+/* A TLS call in progress on a thread; two deep for TLS inside TLS. */
+struct tls_call {
+	__u64 ssl;
+	__u64 buffer;
+	__u64 length_pointer; /* size_t * of the _ex forms, 0 otherwise */
+	__u64 begin_ktime_ns;
+	__u64 moved_ktime_ns; /* when its last socket call returned, 0 none */
+	__s64 tcp_position;   /* of the first application record moved inside the call */
+	__u32 nested;	      /* the same call entered again below itself (wrappers) */
+	__u8 direction;
+	__u8 reserved[3];
+};
+
+#define TLS_CALL_DEPTH 2
+
+struct tls_calls {
+	struct tls_call call[TLS_CALL_DEPTH];
+	struct transfer transfer;
+	__u32 depth;
+	__u32 reserved;
+};
+
+/* Set by the loader before the programs are loaded. */
+const volatile __u32 agent_tgid = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 32 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, OT_LOSS_REASONS);
+	__type(key, __u32);
+	__type(value, struct ot_loss);
+} losses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct socket_state);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64); /* struct sock * */
+	__type(value, __u64);
+} socket_ids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct session_key);
+	__type(value, struct session);
+} sessions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64); /* tgid << 32 | tid */
+	__type(value, struct tls_calls);
+} tls_calls SEC(".maps");
+
+/* Transfers of system calls: their tracepoint cannot be preempted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct transfer);
+} transfers SEC(".maps");
+
+/* Processes that were announced: tgid -> start time, nanoseconds of CLOCK_BOOTTIME. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u64);
+} processes SEC(".maps");
+
+/* Connections of which the agent wants no more bytes; written by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64); /* connection id */
+	__type(value, __u8);
+} muted SEC(".maps");
+
+/* The agent's own outgoing connections: the far end of them is never captured either. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64); /* struct sock * */
+	__type(value, __u8);
+} own_sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct flow);
+	__type(value, __u8);
+} own_flows SEC(".maps");
+
+static __always_inline void count_loss(__u32 reason, __u64 bytes)
+{
+	struct ot_loss *loss = bpf_map_lookup_elem(&losses, &reason);
+
+	if (loss) {
+		loss->events++;
+		loss->bytes += bytes;
+	}
+}
+
+#endif

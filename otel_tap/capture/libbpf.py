@@ -1,0 +1,238 @@
+"""A thin binding to the host's libbpf.so.1: objects, maps, programs, links.
+
+Only what the loader needs, by ctypes. Every call that fails raises `CaptureError` with the
+kernel's reason and what libbpf said about it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections import deque
+from functools import cache
+from pathlib import Path
+
+from otel_tap.errors import CaptureError, HostError
+
+_LIBRARY = "libbpf.so.1"
+_PRINT_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_LOG_LINES = 12
+
+_log: deque[str] = deque(maxlen=_LOG_LINES)
+
+
+class _UprobeOpts(ctypes.Structure):
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("ref_ctr_offset", ctypes.c_size_t),
+        ("bpf_cookie", ctypes.c_uint64),
+        ("retprobe", ctypes.c_bool),
+        ("func_name", ctypes.c_char_p),
+    )
+
+
+_SIGNATURES: dict[str, tuple[object, list[object]]] = {
+    "bpf_object__open_file": (ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_void_p]),
+    "bpf_object__load": (ctypes.c_int, [ctypes.c_void_p]),
+    "bpf_object__close": (None, [ctypes.c_void_p]),
+    "bpf_object__next_map": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p]),
+    "bpf_object__next_program": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p]),
+    "bpf_object__find_program_by_name": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
+    "bpf_map__name": (ctypes.c_char_p, [ctypes.c_void_p]),
+    "bpf_map__fd": (ctypes.c_int, [ctypes.c_void_p]),
+    "bpf_map__reuse_fd": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int]),
+    "bpf_map__set_max_entries": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_uint32]),
+    "bpf_map__initial_value": (
+        ctypes.c_void_p,
+        [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)],
+    ),
+    "bpf_program__name": (ctypes.c_char_p, [ctypes.c_void_p]),
+    "bpf_program__attach": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "bpf_program__attach_uprobe_opts": (
+        ctypes.c_void_p,
+        [
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.POINTER(_UprobeOpts),
+        ],
+    ),
+    "bpf_link__destroy": (ctypes.c_int, [ctypes.c_void_p]),
+    "bpf_map_lookup_elem": (ctypes.c_int, [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]),
+    "bpf_map_update_elem": (
+        ctypes.c_int,
+        [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64],
+    ),
+    "libbpf_num_possible_cpus": (ctypes.c_int, []),
+    "libbpf_set_print": (ctypes.c_void_p, [_PRINT_FUNCTION]),
+}
+
+
+@_PRINT_FUNCTION
+def _keep_log(_level: int, text: bytes | None, _arguments: int | None) -> int:
+    # The format string without its va_list says enough: libbpf's messages name the program.
+    if text:
+        _log.append(text.decode("utf-8", "replace").strip())
+    return 0
+
+
+@cache
+def _libbpf() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(_LIBRARY, use_errno=True)
+    except OSError as error:
+        raise HostError(
+            "libbpf", f"{_LIBRARY} cannot be loaded: {error}", remedy="apt-get install libbpf1"
+        ) from error
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    library.libbpf_set_print(_keep_log)
+    return library
+
+
+def _failure(what: str, code: int) -> CaptureError:
+    number = abs(code) or ctypes.get_errno()
+    reason = os.strerror(number)
+    remedy = "see otel-tap doctor"
+    if number in (errno.EPERM, errno.EACCES):
+        remedy = "run as root, or see otel-tap doctor for the capabilities"
+    return CaptureError(f"{what}: {reason}", remedy=remedy)
+
+
+class Link:
+    """An attached program; `close` detaches it."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle: int | None = handle
+
+    def close(self) -> None:
+        """Detach; a second call does nothing."""
+        if self._handle is not None:
+            _libbpf().bpf_link__destroy(self._handle)
+            self._handle = None
+
+
+class BpfMap:
+    """A map of a loaded object, by file descriptor; keys and values are raw bytes."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """Set `key`; raises `CaptureError` when the kernel refuses."""
+        code = _libbpf().bpf_map_update_elem(self.fd, key, value, 0)
+        if code:
+            raise _failure(f"map {self.name} cannot be written", code)
+
+    def lookup(self, key: bytes, value_size: int) -> bytes | None:
+        """The value of `key`, `value_size` bytes (all CPUs of a per-CPU map), or None."""
+        value = ctypes.create_string_buffer(value_size)
+        if _libbpf().bpf_map_lookup_elem(self.fd, key, value):
+            return None
+        return value.raw
+
+
+class BpfObject:
+    """One compiled object: open, configure, load, attach."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        self._handle: int | None = _libbpf().bpf_object__open_file(os.fsencode(path), None)
+        if not self._handle:
+            raise _failure(f"{self._name} cannot be opened", 0)
+
+    def _map_handles(self) -> dict[str, int]:
+        library = _libbpf()
+        handles: dict[str, int] = {}
+        handle = library.bpf_object__next_map(self._handle, None)
+        while handle:
+            handles[library.bpf_map__name(handle).decode()] = handle
+            handle = library.bpf_object__next_map(self._handle, handle)
+        return handles
+
+    def set_constants(self, content: bytes) -> None:
+        """Overwrite the beginning of the read-only data; before `load`."""
+        for name, handle in self._map_handles().items():
+            if name.endswith(".rodata"):
+                size = ctypes.c_size_t()
+                address = _libbpf().bpf_map__initial_value(handle, ctypes.byref(size))
+                if not address or size.value < len(content):
+                    raise CaptureError(f"{self._name} has no room for its constants")
+                ctypes.memmove(address, content, len(content))
+
+    def set_size(self, map_name: str, max_entries: int) -> None:
+        """Give a map another size; before `load`. For a ring buffer in bytes."""
+        code = _libbpf().bpf_map__set_max_entries(self._map_handles()[map_name], max_entries)
+        if code:
+            raise _failure(f"map {map_name} cannot have {max_entries} entries", code)
+
+    def share(self, maps: dict[str, BpfMap]) -> None:
+        """Use maps of the same names that another object created; before `load`."""
+        for name, handle in self._map_handles().items():
+            if name in maps:
+                code = _libbpf().bpf_map__reuse_fd(handle, maps[name].fd)
+                if code:
+                    raise _failure(f"map {name} cannot be shared with {self._name}", code)
+
+    def load(self) -> None:
+        """Create maps, verify and load every program."""
+        _log.clear()
+        code = _libbpf().bpf_object__load(self._handle)
+        if code:
+            raise _failure(f"the kernel refused {self._name}", code)
+
+    def maps(self) -> dict[str, BpfMap]:
+        """All maps but the constants, by name; after `load`."""
+        return {
+            name: BpfMap(name, _libbpf().bpf_map__fd(handle))
+            for name, handle in self._map_handles().items()
+            if "." not in name
+        }
+
+    def _program(self, name: str) -> int:
+        handle = _libbpf().bpf_object__find_program_by_name(self._handle, name.encode())
+        if not handle:
+            raise CaptureError(f"{self._name} has no program {name}")
+        return int(handle)
+
+    def attach_all(self) -> list[Link]:
+        """Attach every program to the place its section names."""
+        library = _libbpf()
+        links = []
+        program = library.bpf_object__next_program(self._handle, None)
+        while program:
+            link = library.bpf_program__attach(program)
+            if not link:
+                name = library.bpf_program__name(program).decode()
+                raise _failure(f"{name} cannot be attached", 0)
+            links.append(Link(link))
+            program = library.bpf_object__next_program(self._handle, program)
+        return links
+
+    def attach_uprobe(
+        self, program: str, path: str, file_offset: int, *, at_return: bool
+    ) -> Link:
+        """Attach to `file_offset` bytes into the file, for every process that maps it."""
+        options = _UprobeOpts(sz=ctypes.sizeof(_UprobeOpts), retprobe=at_return)
+        link = _libbpf().bpf_program__attach_uprobe_opts(
+            self._program(program), -1, os.fsencode(path), file_offset, ctypes.byref(options)
+        )
+        if not link:
+            raise _failure(f"{program} cannot be attached to {path}+{file_offset:#x}", 0)
+        return Link(link)
+
+    def close(self) -> None:
+        """Unload; links must be closed before."""
+        if self._handle is not None:
+            _libbpf().bpf_object__close(self._handle)
+            self._handle = None
+
+
+def possible_cpus() -> int:
+    """How many CPUs the kernel may ever have: the length of a per-CPU value."""
+    return int(_libbpf().libbpf_num_possible_cpus())

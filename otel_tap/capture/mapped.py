@@ -1,0 +1,95 @@
+"""Files that processes map as code, and TLS libraries that lie ready to be mapped.
+
+A file is known by device and inode, because that is what a probe attaches to: one attachment
+covers every process that maps it, now and later, in any container that shares it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FileKey = tuple[int, int]
+"""(device, inode) as stat reports them."""
+
+_INSTALLED = (
+    "usr/lib/*-linux-gnu/libssl.so*",
+    "lib/*-linux-gnu/libssl.so*",
+    "usr/lib64/libssl.so*",
+    "usr/lib/libssl.so*",
+    "lib64/libssl.so*",
+    "lib/libssl.so*",
+    "usr/local/lib/libssl.so*",
+    "usr/local/lib64/libssl.so*",
+    "usr/local/lib/*-linux-gnu/libssl.so*",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A file as one process maps it: its name there, and a path that opens this very file."""
+
+    pid: int
+    name: str
+    open_path: str
+    key: FileKey
+
+
+def process_ids(proc: Path = Path("/proc")) -> list[int]:
+    """All processes that are there now."""
+    return [int(name) for name in os.listdir(proc) if name.isdigit()]  # noqa: PTH208 - hot
+
+
+def _stat_key(path: str) -> FileKey | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - hot
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def mapped_code(pid: int) -> Iterator[MappedFile]:
+    """Every regular file that `pid` maps executable; nothing when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return
+    seen: set[str] = set()
+    for line in text.splitlines():
+        columns = line.split(maxsplit=5)
+        if len(columns) < 6 or "x" not in columns[1] or not columns[5].startswith("/"):
+            continue
+        inode = columns[3] + columns[4]
+        if inode in seen:
+            continue
+        seen.add(inode)
+        name = columns[5].removesuffix(" (deleted)")
+        # The link names the mapped file itself: also when it was deleted or lies in a container.
+        for path in (f"/proc/{pid}/map_files/{columns[0]}", f"/proc/{pid}/root{name}"):
+            key = _stat_key(path)
+            if key is not None:
+                yield MappedFile(pid, name, path, key)
+                break
+
+
+def installed_libraries(root: str = "/") -> Iterator[MappedFile]:
+    """TLS libraries at the usual places below `root`, mapped by nobody yet perhaps.
+
+    Tapping them beforehand is what lets a process be seen that lives for milliseconds.
+    """
+    for pattern in _INSTALLED:
+        for path in sorted(glob.glob(os.path.join(root, pattern))):  # noqa: PTH118, PTH207
+            key = _stat_key(path)
+            if key is not None:
+                yield MappedFile(0, "/" + os.path.relpath(path, root), path, key)
+
+
+def mount_namespace(pid: int) -> str | None:
+    """What tells the mount namespace of `pid` from others, or None when it cannot be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115 - hot
+    except OSError:
+        return None

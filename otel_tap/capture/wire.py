@@ -1,0 +1,182 @@
+"""The wire format of bpf/otel_tap.h in Python: bytes of one ring record to one event.
+
+A record that is shorter than it says, or of an unknown type, is a `CaptureError`: kernel side and
+agent then are of different builds, and nothing they say to each other can be trusted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+
+from otel_tap.errors import CaptureError
+from otel_tap.events import (
+    Address,
+    CloseReason,
+    ConnectionClosed,
+    ConnectionOpened,
+    DataEvent,
+    Direction,
+    Event,
+    LossReason,
+    PeerEvidence,
+    ProcessExited,
+    ProcessStarted,
+    TlsLibrary,
+)
+
+DATA = 1
+OPENED = 2
+CLOSED = 3
+PROCESS_STARTED = 4
+PROCESS_EXITED = 5
+
+HEADER = struct.Struct("=IIQ")
+DATA_RECORD = struct.Struct("=IIQQQQqIIII")
+OPENED_RECORD = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
+CLOSED_RECORD = struct.Struct("=IIQQQII")
+PROCESS_STARTED_RECORD = struct.Struct("=IIQQII16s128s")
+LOSS = struct.Struct("=QQ")
+
+LOSS_REASONS = (
+    LossReason.RING_FULL,
+    LossReason.UNREADABLE,
+    LossReason.TRUNCATED,
+    LossReason.STATE_FULL,
+    LossReason.SENDFILE,
+)
+"""Index into the kernel's loss counters."""
+
+_DIRECTIONS = (Direction.INGRESS, Direction.EGRESS)
+_TLS = (TlsLibrary.NONE, TlsLibrary.OPENSSL)
+_EVIDENCE = (
+    PeerEvidence.NONE,
+    PeerEvidence.SOCKET,
+    PeerEvidence.NESTED_CALL,
+    PeerEvidence.CIPHERTEXT,
+)
+_CLOSE_REASONS = {
+    1: CloseReason.INGRESS_END,
+    2: CloseReason.EGRESS_END,
+    3: CloseReason.CLOSED,
+    4: CloseReason.RESET,
+}
+
+
+@lru_cache(maxsize=4096)
+def _host(packed: bytes) -> str:
+    address = ipaddress.IPv6Address(packed)
+    return str(address.ipv4_mapped or address)
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+def _data(record: memoryview) -> Event:
+    (
+        _,
+        tgid,
+        ktime_ns,
+        begin_ktime_ns,
+        connection_id,
+        offset,
+        tcp_position,
+        tid,
+        length,
+        captured,
+        direction,
+    ) = DATA_RECORD.unpack_from(record)
+    payload = bytes(record[DATA_RECORD.size : DATA_RECORD.size + captured])
+    return DataEvent(
+        ktime_ns,
+        begin_ktime_ns,
+        connection_id,
+        tgid,
+        tid,
+        _DIRECTIONS[direction],
+        offset,
+        length,
+        payload,
+        tcp_position,
+    )
+
+
+def _opened(record: memoryview) -> Event:
+    (
+        _,
+        tgid,
+        ktime_ns,
+        connection_id,
+        socket_id,
+        local,
+        peer,
+        local_port,
+        peer_port,
+        iss,
+        irs,
+        fd,
+        tls,
+        evidence,
+        from_start,
+        has_addresses,
+        _,
+    ) = OPENED_RECORD.unpack_from(record)
+    return ConnectionOpened(
+        ktime_ns,
+        connection_id,
+        socket_id,
+        tgid,
+        fd,
+        _TLS[tls],
+        _EVIDENCE[evidence],
+        Address(_host(local), local_port) if has_addresses else None,
+        Address(_host(peer), peer_port) if has_addresses else None,
+        iss,
+        irs,
+        bool(from_start),
+    )
+
+
+def _closed(record: memoryview) -> Event:
+    _, tgid, ktime_ns, connection_id, socket_id, reason, _ = CLOSED_RECORD.unpack_from(record)
+    return ConnectionClosed(ktime_ns, connection_id, socket_id, tgid, _CLOSE_REASONS[reason])
+
+
+def _process_started(record: memoryview) -> Event:
+    _, tgid, ktime_ns, start_boottime_ns, ppid, uid, comm, filename = (
+        PROCESS_STARTED_RECORD.unpack_from(record)
+    )
+    return ProcessStarted(
+        ktime_ns, tgid, ppid, uid, start_boottime_ns, _text(comm), _text(filename)
+    )
+
+
+def _process_exited(record: memoryview) -> Event:
+    _, tgid, ktime_ns = HEADER.unpack_from(record)
+    return ProcessExited(ktime_ns, tgid)
+
+
+_DECODERS: dict[int, Callable[[memoryview], Event]] = {
+    DATA: _data,
+    OPENED: _opened,
+    CLOSED: _closed,
+    PROCESS_STARTED: _process_started,
+    PROCESS_EXITED: _process_exited,
+}
+
+
+def decode(record: memoryview) -> Event:
+    """The event that one ring record holds; the record is copied, not kept.
+
+    Raises `CaptureError` for bytes that the kernel side of this build cannot have written.
+    """
+    try:
+        return _DECODERS[HEADER.unpack_from(record)[0]](record)
+    except (struct.error, KeyError, IndexError) as error:
+        raise CaptureError(
+            f"the kernel side sent a record that is not understood ({error})",
+            remedy="rebuild both sides together: make setup",
+        ) from error
