@@ -9,11 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.hash import GNUHashSection
+from elftools.elf.sections import SymbolTableSection
 
 _MACHINES = {"EM_X86_64", "EM_AARCH64"}
 _MAX_SYMBOLS = 1_000_000
@@ -53,7 +55,7 @@ _PARSE_ERRORS = (
 )
 
 
-def _file_offset(elf: Any, address: int) -> int:
+def _file_offset(elf: ELFFile, address: int) -> int:
     for segment in elf.iter_segments("PT_LOAD"):
         start = segment["p_vaddr"]
         if start <= address < start + segment["p_filesz"]:
@@ -63,11 +65,11 @@ def _file_offset(elf: Any, address: int) -> int:
     raise ElfRefusal(f"address {address:#x} is in no loaded segment")
 
 
-def _lookup(elf: Any, names: Sequence[str]) -> dict[str, int]:
+def _lookup(elf: ELFFile, names: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     wanted = set(names)
     hashes = elf.get_section_by_name(".gnu.hash")
-    if hashes is not None:
+    if isinstance(hashes, GNUHashSection):
         for name in names:
             symbol = hashes.get_symbol(name)
             if symbol is not None and symbol["st_info"]["type"] == "STT_FUNC":
@@ -76,7 +78,7 @@ def _lookup(elf: Any, names: Sequence[str]) -> dict[str, int]:
             return {name: address for name, address in found.items() if address}
     for section_name in (".dynsym", ".symtab"):
         section = elf.get_section_by_name(section_name)
-        if section is None or section.num_symbols() > _MAX_SYMBOLS:
+        if not isinstance(section, SymbolTableSection) or section.num_symbols() > _MAX_SYMBOLS:
             continue
         if section_name == ".dynsym" and hashes is not None:
             continue
@@ -91,22 +93,23 @@ def _lookup(elf: Any, names: Sequence[str]) -> dict[str, int]:
     return {name: address for name, address in found.items() if address}
 
 
+def _functions(elf: ELFFile, file: IO[bytes], names: Sequence[str]) -> dict[str, Function]:
+    if elf["e_machine"] not in _MACHINES or elf.elfclass != 64:
+        raise ElfRefusal(f"machine {elf['e_machine']} is not supported")
+    functions = {}
+    for name, address in _lookup(elf, names).items():
+        offset = _file_offset(elf, address)
+        file.seek(offset)
+        functions[name] = Function(name, address, offset, file.read(_CODE_BYTES))
+    return functions
+
+
 def exported_functions(file: IO[bytes], names: Sequence[str]) -> dict[str, Function]:
     """Those of `names` that the file defines; empty when it has none of them.
 
     Raises `ElfRefusal` for anything that is not a whole ELF file of a known machine.
     """
     try:
-        elf = ELFFile(file)
-        if elf["e_machine"] not in _MACHINES or elf.elfclass != 64:
-            raise ElfRefusal(f"machine {elf['e_machine']} is not supported")
-        functions = {}
-        for name, address in _lookup(elf, names).items():
-            offset = _file_offset(elf, address)
-            file.seek(offset)
-            functions[name] = Function(name, address, offset, file.read(_CODE_BYTES))
-    except ElfRefusal:
-        raise
+        return _functions(ELFFile(file), file, names)
     except _PARSE_ERRORS as error:
         raise ElfRefusal(f"not a readable ELF file ({type(error).__name__}: {error})") from error
-    return functions

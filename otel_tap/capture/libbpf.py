@@ -17,7 +17,7 @@ from otel_tap.errors import CaptureError, HostError
 
 _LIBRARY = "libbpf.so.1"
 _PRINT_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-_LOG_LINES = 12
+_LOG_LINES = 64
 
 _log: deque[str] = deque(maxlen=_LOG_LINES)
 
@@ -70,12 +70,15 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
 }
 
 
-@_PRINT_FUNCTION
 def _keep_log(_level: int, text: bytes | None, _arguments: int | None) -> int:
-    # The format string without its va_list says enough: libbpf's messages name the program.
+    line = ctypes.create_string_buffer(512)
     if text:
-        _log.append(text.decode("utf-8", "replace").strip())
+        ctypes.CDLL(None).vsnprintf(line, len(line), text, ctypes.c_void_p(_arguments))
+        _log.extend(line.value.decode("utf-8", "replace").splitlines())
     return 0
+
+
+_keep_log_function = _PRINT_FUNCTION(_keep_log)
 
 
 @cache
@@ -90,13 +93,16 @@ def _libbpf() -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype = result
         function.argtypes = arguments
-    library.libbpf_set_print(_keep_log)
+    library.libbpf_set_print(_keep_log_function)
     return library
 
 
 def _failure(what: str, code: int) -> CaptureError:
     number = abs(code) or ctypes.get_errno()
     reason = os.strerror(number)
+    said = next((line for line in reversed(_log) if "failed" in line or "invalid" in line), "")
+    if said:
+        reason += f" ({said.strip()})"
     remedy = "see otel-tap doctor"
     if number in (errno.EPERM, errno.EACCES):
         remedy = "run as root, or see otel-tap doctor for the capabilities"
@@ -214,9 +220,7 @@ class BpfObject:
             program = library.bpf_object__next_program(self._handle, program)
         return links
 
-    def attach_uprobe(
-        self, program: str, path: str, file_offset: int, *, at_return: bool
-    ) -> Link:
+    def attach_uprobe(self, program: str, path: str, file_offset: int, *, at_return: bool) -> Link:
         """Attach to `file_offset` bytes into the file, for every process that maps it."""
         options = _UprobeOpts(sz=ctypes.sizeof(_UprobeOpts), retprobe=at_return)
         link = _libbpf().bpf_program__attach_uprobe_opts(

@@ -51,9 +51,7 @@ class LiveSource:
 
     def read(self) -> Iterable[Event]:
         """Events that are there now, at most a batch; waits up to 50 ms for the first."""
-        self._kernel.ring.wait(
-            _BUSY_WAIT_S if self._empty_looks < _IDLE_AFTER else _IDLE_WAIT_S
-        )
+        self._kernel.ring.wait(_BUSY_WAIT_S if self._empty_looks < _IDLE_AFTER else _IDLE_WAIT_S)
         return self.read_now()
 
     def read_now(self) -> list[Event]:
