@@ -182,6 +182,33 @@ int ssl_return(struct pt_regs *ctx)
 	return 0;
 }
 
+/* BIO_write inside SSL_write: remembers the record, in case a socket sends it later. */
+SEC("uprobe")
+int bio_write(struct pt_regs *ctx)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct tls_call *call = current_tls_call(pid_tgid);
+	struct session_key session_key = {};
+	struct ciphertext_owner owner = {};
+	struct ciphertext_key key = {};
+	struct session *session;
+
+	if (!call || call->direction != OT_EGRESS || (int)PT_REGS_PARM3(ctx) < CIPHERTEXT_BYTES)
+		return 0;
+	session_key.ssl = call->ssl;
+	session_key.tgid = pid_tgid >> 32;
+	session = find_session(&session_key);
+	if (!session || session->socket_id ||
+	    bpf_probe_read_user(key.byte, sizeof(key.byte), (void *)PT_REGS_PARM2(ctx)) ||
+	    key.byte[0] != TLS_APPLICATION_DATA)
+		return 0;
+	key.tgid = session_key.tgid;
+	owner.ssl = call->ssl;
+	owner.session_id = session->id;
+	bpf_map_update_elem(&ciphertexts, &key, &owner, BPF_ANY);
+	return 0;
+}
+
 /* What was known of this pointer belongs to a session that is over. */
 static __always_inline void end_session(const struct session_key *key)
 {

@@ -7,6 +7,8 @@
 
 #include "state.h"
 
+#define TLS_APPLICATION_DATA 0x17
+
 static __always_inline __u64 new_session_id(void)
 {
 	/* The top bit keeps them apart from socket numbers, the CPU apart from each other. */
@@ -33,6 +35,16 @@ static __always_inline struct session *find_session(const struct session_key *ke
 		return session;
 	begin_session(key, 0);
 	return bpf_map_lookup_elem(&sessions, key);
+}
+
+/* The TLS call that the current thread is in, if any. */
+static __always_inline struct tls_call *current_tls_call(__u64 pid_tgid)
+{
+	struct tls_calls *calls = bpf_map_lookup_elem(&tls_calls, &pid_tgid);
+
+	if (!calls || calls->depth == 0 || calls->depth > TLS_CALL_DEPTH)
+		return 0;
+	return &calls->call[(calls->depth - 1) & (TLS_CALL_DEPTH - 1)];
 }
 
 #endif

@@ -17,7 +17,11 @@
 #define MSG_TRUNC    0x20
 #define MSG_ERRQUEUE 0x2000
 
-#define TLS_APPLICATION_DATA 0x17
+#define TLS_RECORD_HEADER 5
+
+/* Records of one send that are looked up, and sends of a socket that are looked at. */
+#define MAX_RECORDS	  4
+#define MAX_BINDING_SENDS 64
 
 #define MAX_MESSAGES 8
 
@@ -187,29 +191,31 @@ static __always_inline int peek(struct first_bytes *first, __u64 *length,
 	return -1;
 }
 
-/* The TLS call that the current thread is in, if any. */
-static __always_inline struct tls_call *current_tls_call(__u64 pid_tgid)
+static __always_inline void bind_session(struct session *session, struct socket_state *state,
+					 __u64 socket_id, __u32 fd, __u32 tgid, __u8 evidence)
 {
-	struct tls_calls *calls = bpf_map_lookup_elem(&tls_calls, &pid_tgid);
-
-	if (!calls || calls->depth == 0 || calls->depth > TLS_CALL_DEPTH)
-		return 0;
-	return &calls->call[(calls->depth - 1) & (TLS_CALL_DEPTH - 1)];
+	session->socket_id = socket_id;
+	session->fd = fd;
+	session->evidence = evidence;
+	state->session_id = session->id;
+	if (is_own_flow(&state->flow))
+		session->verdict = VERDICT_OTHER;
+	if (session->announced)
+		emit_opened(session->id, socket_id, state, tgid, fd, OT_TLS_OPENSSL, evidence,
+			    session->from_start);
 }
 
 /* TLS records moved inside a TLS call: this socket carries that call's session. */
-static __always_inline void bind_session(struct socket_state *state, const struct socket_call *call,
-					 const struct transfer *transfer, __u64 socket_id,
-					 __u64 offset)
+static __always_inline void bind_nested(struct socket_state *state, struct tls_call *tls_call,
+					const struct socket_call *call,
+					const struct transfer *transfer, __u64 socket_id,
+					__u64 offset)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid(), length;
-	struct tls_call *tls_call = current_tls_call(pid_tgid);
 	struct session_key key = {};
 	struct first_bytes first;
 	struct session *session;
+	__u64 length;
 
-	if (!tls_call || call->kind == CALL_IN_KERNEL)
-		return;
 	tls_call->moved_ktime_ns = bpf_ktime_get_ns();
 	if (peek(&first, &length, transfer) || !is_tls_record(&first, length))
 		return;
@@ -217,19 +223,77 @@ static __always_inline void bind_session(struct socket_state *state, const struc
 	    first.byte[0] == TLS_APPLICATION_DATA)
 		tls_call->tcp_position = offset;
 	key.ssl = tls_call->ssl;
-	key.tgid = pid_tgid >> 32;
+	key.tgid = bpf_get_current_pid_tgid() >> 32;
 	session = find_session(&key);
-	if (!session || session->socket_id == socket_id)
+	if (session && session->socket_id != socket_id)
+		bind_session(session, state, socket_id, call->fd, key.tgid,
+			     OT_EVIDENCE_NESTED_CALL);
+}
+
+/* Ciphertext of a session of this process is met again at a socket. */
+static __noinline int bind_by_ciphertext(struct socket_state *state, __u64 memory, __u64 left,
+					 __u64 socket_id, __u32 fd)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, i;
+
+	if (!state)
+		return 0;
+	for (i = 0; i < MAX_RECORDS && left >= CIPHERTEXT_BYTES; i++) {
+		struct ciphertext_key key = {};
+		struct session_key session_key = {};
+		struct ciphertext_owner *owner;
+		struct session *session;
+		__u64 record;
+
+		if (bpf_probe_read_user(key.byte, sizeof(key.byte), (void *)memory) ||
+		    key.byte[0] < 0x14 || key.byte[0] > TLS_APPLICATION_DATA || key.byte[1] != 3)
+			return 0;
+		key.tgid = tgid;
+		owner = bpf_map_lookup_elem(&ciphertexts, &key);
+		if (owner) {
+			session_key.ssl = owner->ssl;
+			session_key.tgid = tgid;
+			session = bpf_map_lookup_elem(&sessions, &session_key);
+			if (session && session->id == owner->session_id && !session->socket_id)
+				bind_session(session, state, socket_id, fd, tgid,
+					     OT_EVIDENCE_CIPHERTEXT);
+			return 0;
+		}
+		record = TLS_RECORD_HEADER + (key.byte[3] << 8 | key.byte[4]);
+		if (record > left)
+			return 0;
+		memory += record;
+		left -= record;
+	}
+	return 0;
+}
+
+/* What a socket full of TLS records says of the session in it. */
+static __always_inline void look_for_session(struct socket_state *state,
+					     const struct socket_call *call,
+					     const struct transfer *transfer, __u64 socket_id,
+					     __u64 offset)
+{
+	struct tls_call *tls_call = current_tls_call(bpf_get_current_pid_tgid());
+	struct user_iovec element;
+
+	if (call->kind == CALL_IN_KERNEL)
 		return;
-	session->socket_id = socket_id;
-	session->fd = call->fd;
-	session->evidence = OT_EVIDENCE_NESTED_CALL;
-	state->session_id = session->id;
-	if (is_own_flow(&state->flow))
-		session->verdict = VERDICT_OTHER;
-	if (session->announced)
-		emit_opened(session->id, socket_id, state, key.tgid, call->fd, OT_TLS_OPENSSL,
-			    OT_EVIDENCE_NESTED_CALL, session->from_start);
+	if (tls_call) {
+		bind_nested(state, tls_call, call, transfer, socket_id, offset);
+		return;
+	}
+	if (call->direction != OT_EGRESS || state->session_id || state->looks >= MAX_BINDING_SENDS)
+		return;
+	state->looks++;
+	element.base = transfer->piece;
+	element.length = transfer->left;
+	if (transfer->vector &&
+	    bpf_probe_read_user(&element, sizeof(element), (void *)transfer->vector))
+		return;
+	if (element.length > transfer->left)
+		element.length = transfer->left;
+	bind_by_ciphertext(state, element.base, element.length, socket_id, call->fd);
 }
 
 /* Bytes that sendmmsg or recvmmsg moved, by what the kernel wrote into each message. */
@@ -352,7 +416,7 @@ static __noinline int socket_bytes(struct socket_call *call)
 		state->verdict = next_verdict(&first, length, &state->looks, state->from_start);
 	}
 	if (state->verdict == VERDICT_TLS)
-		bind_session(state, call, transfer, found.id, offset);
+		look_for_session(state, call, transfer, found.id, offset);
 	if (state->verdict != VERDICT_HTTP)
 		return 0;
 	if (!state->announced) {

@@ -100,6 +100,23 @@ struct transfer {
 	__u32 direction;
 };
 
+/*
+ * How a session without a socket of its own (memory BIO: asyncio, Node) is met again: the first
+ * bytes of a record it encrypted. The record's header and 19 bytes of ciphertext or nonce.
+ */
+#define CIPHERTEXT_BYTES 24
+
+struct ciphertext_key {
+	__u8 byte[CIPHERTEXT_BYTES];
+	__u32 tgid;
+	__u32 reserved;
+};
+
+struct ciphertext_owner {
+	__u64 ssl;
+	__u64 session_id;
+};
+
 /* A TLS call in progress on a thread; two deep for TLS inside TLS. */
 struct tls_call {
 	__u64 ssl;
@@ -164,6 +181,13 @@ struct {
 	__type(key, __u64); /* tgid << 32 | tid */
 	__type(value, struct tls_calls);
 } tls_calls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct ciphertext_key);
+	__type(value, struct ciphertext_owner);
+} ciphertexts SEC(".maps");
 
 /* Transfers of system calls: their tracepoint cannot be preempted. */
 struct {

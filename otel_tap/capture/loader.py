@@ -37,7 +37,10 @@ class KernelSide:
                 resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
             )
         try:
-            for name in (*SOCKET_OBJECTS, *(library.object_name for library in LIBRARIES)):
+            for name in (
+                *SOCKET_OBJECTS,
+                *dict.fromkeys(library.object_name for library in LIBRARIES),
+            ):
                 self._load(name, ring_bytes)
             self._muted = self._maps["muted"]
             self._losses = self._maps["losses"]
@@ -72,7 +75,7 @@ class KernelSide:
 
     def attach_library(self, path: str, plan: FilePlan) -> None:
         """Attach every probe of one library file, or none of them."""
-        bpf_object = self._objects[plan.library.object_name]
+        bpf_object = self._objects[plan.object_name]
         links: list[Link] = []
         try:
             for point in plan.points:

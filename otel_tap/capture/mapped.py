@@ -15,17 +15,18 @@ from pathlib import Path
 FileKey = tuple[int, int]
 """(device, inode) as stat reports them."""
 
-_INSTALLED = (
-    "usr/lib/*-linux-gnu/libssl.so*",
-    "lib/*-linux-gnu/libssl.so*",
-    "usr/lib64/libssl.so*",
-    "usr/lib/libssl.so*",
-    "lib64/libssl.so*",
-    "lib/libssl.so*",
-    "usr/local/lib/libssl.so*",
-    "usr/local/lib64/libssl.so*",
-    "usr/local/lib/*-linux-gnu/libssl.so*",
+_LIBRARY_FOLDERS = (
+    "usr/lib/*-linux-gnu",
+    "lib/*-linux-gnu",
+    "usr/lib64",
+    "usr/lib",
+    "lib64",
+    "lib",
+    "usr/local/lib",
+    "usr/local/lib64",
+    "usr/local/lib/*-linux-gnu",
 )
+_LIBRARY_NAMES = ("libssl.so*", "libcrypto.so*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,13 @@ def installed_libraries(root: str = "/") -> Iterator[MappedFile]:
 
     Tapping them beforehand is what lets a process be seen that lives for milliseconds.
     """
-    for pattern in _INSTALLED:
-        for path in sorted(glob.glob(os.path.join(root, pattern))):  # noqa: PTH118, PTH207
-            key = _stat_key(path)
-            if key is not None:
-                yield MappedFile(0, "/" + os.path.relpath(path, root), path, key)
+    for folder in _LIBRARY_FOLDERS:
+        for name in _LIBRARY_NAMES:
+            pattern = os.path.join(root, folder, name)  # noqa: PTH118 - hot
+            for path in sorted(glob.glob(pattern)):  # noqa: PTH207 - hot
+                key = _stat_key(path)
+                if key is not None:
+                    yield MappedFile(0, "/" + os.path.relpath(path, root), path, key)
 
 
 def mount_namespace(pid: int) -> str | None:

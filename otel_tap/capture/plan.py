@@ -32,9 +32,10 @@ class ProbePoint:
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """The probe points of one file."""
+    """The probe points of one file and the object whose programs they carry."""
 
-    library: LibraryProbes
+    library: TlsLibrary
+    object_name: str
     points: tuple[ProbePoint, ...]
 
 
@@ -95,25 +96,28 @@ def plan_file(path: str) -> FilePlan | None:
     except OSError as error:
         raise ElfRefusal(f"cannot be opened: {error.strerror}") from error
     with file:
-        for library in LIBRARIES:
-            functions = exported_functions(file, library.symbols)
-            if not functions:
-                continue
-            missing = [
-                probe.symbol
-                for probe in library.probes
-                if probe.needed and probe.symbol not in functions
-            ]
-            if missing:
-                raise ElfRefusal(f"it has {min(functions)} but not {', '.join(missing)}")
-            # Forms that share one address share one probe: two would count every byte twice.
-            points: dict[int, ProbePoint] = {}
-            for probe in library.probes:
-                if probe.symbol in functions:
-                    function = functions[probe.symbol]
-                    points.setdefault(function.address, _point(probe, function))
-            return FilePlan(library, tuple(points.values()))
-    return None
+        functions = exported_functions(
+            file, [symbol for library in LIBRARIES for symbol in library.symbols]
+        )
+    # Forms that share one address share one probe: two would count every byte twice.
+    points: dict[int, ProbePoint] = {}
+    found: list[LibraryProbes] = []
+    for library in LIBRARIES:
+        present = [probe for probe in library.probes if probe.symbol in functions]
+        if not present:
+            continue
+        missing = [
+            probe.symbol for probe in library.probes if probe.needed and probe not in present
+        ]
+        if missing:
+            raise ElfRefusal(f"it has {present[0].symbol} but not {', '.join(missing)}")
+        found.append(library)
+        for probe in present:
+            function = functions[probe.symbol]
+            points.setdefault(function.address, _point(probe, function))
+    if not found:
+        return None
+    return FilePlan(found[0].library, found[0].object_name, tuple(points.values()))
 
 
 def looks_like_tls(name: str) -> bool:
@@ -148,7 +152,7 @@ def make_plan(pids: Sequence[int]) -> Plan:
             else:
                 if file_plan is not None:
                     entry = Target(
-                        mapped.name, mapped.key, file_plan.library.library, list(file_plan.points)
+                        mapped.name, mapped.key, file_plan.library, list(file_plan.points)
                     )
                     plan.targets.append(entry)
             targets[mapped.key] = entry

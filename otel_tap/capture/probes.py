@@ -49,6 +49,15 @@ OPENSSL = LibraryProbes(
     ),
 )
 
-LIBRARIES = (OPENSSL,)
+# Which socket a session writes to when it does not write to one itself.
+OPENSSL_BIO = LibraryProbes(
+    TlsLibrary.OPENSSL,
+    "openssl.bpf.o",
+    (Probe("BIO_write", "bio_write", None, needed=True),),
+)
+
+LIBRARIES = (OPENSSL, OPENSSL_BIO)
+"""A file may hold the functions of several of them."""
+
 SOCKET_OBJECTS = ("socket.bpf.o", "tcp_state.bpf.o", "process.bpf.o")
 """Objects whose programs attach to the kernel itself; the first one creates the shared maps."""
