@@ -10,6 +10,7 @@ kind      content
 ``R``     one ring record, as bpf/otel_tap.h lays it out
 ``O``     JSON: the origin of one process, as `otel_tap.origin.Origin`
 ``L``     JSON: events that were lost
+``N``     JSON: notes of whoever made the recording, text by name
 ========  ====================================================================
 
 A recording holds what programs really sent, secrets included: it is written with mode 0600.
@@ -50,6 +51,7 @@ class RecordingHeader(BaseModel):
 
 _ORIGIN = TypeAdapter(Origin)
 _LOST = TypeAdapter(EventsLost)
+_NOTES = TypeAdapter(dict[str, str])
 
 
 class RecordingWriter:
@@ -78,6 +80,10 @@ class RecordingWriter:
         """Events that are missing from here on."""
         self._frame(b"L", _LOST.dump_json(event))
 
+    def note(self, notes: dict[str, str]) -> None:
+        """Something to remember beside the events."""
+        self._frame(b"N", json.dumps(notes).encode())
+
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
@@ -98,10 +104,13 @@ class RecordedSource:
                 raise CaptureError(f"{path} has no recording header")
             self.header = RecordingHeader.model_validate_json(content)
             self._origins: dict[int, Origin] = {}
+            self.notes: dict[str, str] = {}
             for kind, content in self._open():
                 if kind == b"O":
                     origin = _ORIGIN.validate_json(content)
                     self._origins[origin.pid] = origin
+                elif kind == b"N":
+                    self.notes.update(_NOTES.validate_json(content))
         except ValidationError as error:
             raise CaptureError(f"{path} is damaged: {error.error_count()} wrong values") from error
         self._exhausted = False

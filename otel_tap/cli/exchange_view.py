@@ -1,0 +1,252 @@
+"""One exchange as a reader meets it: a line, a JSON object, a page of details.
+
+Owns the words and the order of what is shown; decides nothing about what may be shown: exchanges
+arrive redacted. All text that leaves here for a terminal went through `safe`; JSON is ASCII.
+
+The JSON object of `otel-tap live --output json`, a key being null where nothing is known:
+
+    time                             when the exchange began, RFC 3339, UTC, microseconds
+    duration_ns                      first to last byte, integer
+    role                             "client" or "server": the end at which it was seen
+    pid, process, executable, user   who: process id, name, path of the executable, user name
+    service                          service.name
+    container, pod, host             container id, pod uid, name of this host
+    method, url, version             "GET", "https://example.org/x", "1.1"
+    status                           integer
+    request_bytes, response_bytes    content that moved, integers
+    request_headers, response_headers   lists of [name, value]
+    request_body, response_body      text of the captured content; null unless bodies are enabled
+    truncated                        true if some bytes of the exchange were not captured
+    lost_bytes                       how many
+    tls                              library the plain text was taken from; null for plain TCP
+    local, peer                      "address:port"
+    peer_evidence                    what proved the peer: "socket", "nested_call", ...
+    reused                           not the first exchange of its connection
+    error                            why it is not whole, for instance "connection_reset"
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from otel_tap.cli.terminal_text import safe, safe_bytes, short_duration, short_size
+from otel_tap.events import Address, TlsLibrary
+from otel_tap.exchange import Exchange, Role
+from otel_tap.messages import Body, Field, Request, Response, field_value
+from otel_tap.origin import Origin
+
+_ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
+
+
+@dataclass(slots=True, eq=False)
+class ExchangeView:
+    """What is shown of one exchange; every text is safe for a terminal.
+
+    `wall_offset_ns` added to a ktime_ns gives nanoseconds since 1970.
+    """
+
+    exchange: Exchange
+    origin: Origin
+    wall_offset_ns: int
+    _line: str = ""  # made once: a filter asks for the lines of all rows at every drawing
+
+    @property
+    def time(self) -> str:
+        """Local time of day at which it began."""
+        begin_ns = self.exchange.start_ktime_ns + self.wall_offset_ns
+        moment = datetime.fromtimestamp(begin_ns // 1_000_000 / 1000, tz=UTC).astimezone()
+        return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
+
+    @property
+    def process(self) -> str:
+        """Name and pid: `curl[4242]`."""
+        return f"{safe(self.origin.executable_name)}[{self.origin.pid}]"
+
+    @property
+    def arrow(self) -> str:
+        """`->` seen at the client, `<-` at the server."""
+        return _ARROWS[self.exchange.role]
+
+    @property
+    def method(self) -> str:
+        """The method, `?` where the request is not known."""
+        request = self.exchange.request
+        return safe_bytes(request.method) if request is not None else "?"
+
+    @property
+    def url(self) -> str:
+        """The target as a URL as far as it is known."""
+        return safe(_url(self.exchange) or "?")
+
+    @property
+    def status(self) -> str:
+        """The status, or why there is none."""
+        response = self.exchange.response
+        return str(response.status) if response is not None else "-"
+
+    @property
+    def duration(self) -> str:
+        """First to last byte."""
+        return short_duration(self.exchange.duration_ns)
+
+    @property
+    def size(self) -> str:
+        """Content of the response."""
+        response = self.exchange.response
+        return short_size(response.body.size) if response is not None else "-"
+
+    @property
+    def notes(self) -> str:
+        """Where and what else: `peer=192.0.2.1:443 container=0123456789ab lost=12B`."""
+        exchange, container = self.exchange, self.origin.container
+        notes = []
+        if exchange.connection.peer is not None:
+            notes.append(f"peer={_address(exchange.connection.peer)}")
+        if container is not None:
+            notes.append(f"container={safe(container.id[:12])}")
+            if container.pod_uid is not None:
+                notes.append(f"pod={safe(container.pod_uid)}")
+        if exchange.error is not None:
+            notes.append(f"error={exchange.error.value}")
+        if exchange.lost_bytes:
+            notes.append(f"lost={exchange.lost_bytes}B")
+        return " ".join(notes)
+
+    def line(self) -> str:
+        """The whole exchange in one line, without its end."""
+        if not self._line:
+            parts = [self.time, self.process, self.arrow, self.method, self.url, self.status]
+            parts += [self.duration, self.size, self.notes]
+            self._line = " ".join(parts).rstrip()
+        return self._line
+
+    def json_line(self) -> str:
+        """The whole exchange as one ASCII line of JSON, without its end."""
+        return json.dumps(_object(self.exchange, self.origin, self.wall_offset_ns))
+
+    def details(self) -> list[tuple[str, str]]:
+        """(name, value) of everything that is known, in the order to show it."""
+        exchange, origin = self.exchange, self.origin
+        connection = exchange.connection
+        rows = [
+            ("time", self.time),
+            ("seen at", f"{exchange.role.value} {self.process}"),
+            ("executable", origin.executable_path),
+            ("user", origin.user),
+            ("service", origin.service_name),
+            ("container", origin.container.id if origin.container is not None else None),
+            ("pod", origin.container.pod_uid if origin.container is not None else None),
+            ("host", origin.host.name),
+            ("peer", _address(connection.peer) or "unknown"),
+            ("peer evidence", connection.evidence.value),
+            ("local", _address(connection.local)),
+            ("tls", connection.tls.value or "none"),
+            ("connection", "reused" if exchange.reused else None),
+            ("duration", self.duration),
+            ("error", exchange.error.value if exchange.error is not None else None),
+            ("lost", f"{exchange.lost_bytes} B" if exchange.lost_bytes else None),
+        ]
+        shown = [(name, safe(value)) for name, value in rows if value]
+        if exchange.request is not None:
+            shown.append(("", f"{self.method} {self.url} HTTP/{exchange.request.version}"))
+            shown += _message_rows(exchange.request)
+        if exchange.response is not None:
+            reason = safe_bytes(exchange.response.reason)
+            shown.append(("", f"HTTP/{exchange.response.version} {self.status} {reason}"))
+            shown += _message_rows(exchange.response)
+        return shown
+
+    def matches(self, wanted: str) -> bool:
+        """Whether every word of `wanted` (lower-case) stands in the line."""
+        line = self.line().lower()
+        return all(word in line for word in wanted.split())
+
+
+def _message_rows(message: Request | Response) -> list[tuple[str, str]]:
+    rows = [(safe_bytes(name), safe_bytes(value)) for name, value in message.fields]
+    rows += [(f"{safe_bytes(name)} (trailer)", safe_bytes(v)) for name, v in message.trailers]
+    cut = ", not all captured" if message.body.truncated and message.body.content else ""
+    rows.append(("content", f"{short_size(message.body.size)}{cut}"))
+    text = message.body.content.decode("utf-8", "backslashreplace")
+    rows += [("|", safe(line)) for line in text.splitlines()]
+    return rows
+
+
+def _url(exchange: Exchange) -> str | None:
+    request = exchange.request
+    if request is None:
+        return None
+    target = request.target.decode("utf-8", "backslashreplace")
+    if not target.startswith("/"):
+        return target  # absolute or authority form: it names its host itself
+    authority = field_value(request.fields, b"host") or field_value(request.fields, b":authority")
+    if not authority:
+        return target
+    tls = exchange.connection.tls is not TlsLibrary.NONE
+    scheme = "https" if tls else "http"
+    return f"{scheme}://{authority.decode('utf-8', 'backslashreplace')}{target}"
+
+
+def _address(address: Address | None) -> str:
+    if address is None:
+        return ""
+    return (
+        f"[{address.host}]:{address.port}"
+        if ":" in address.host
+        else f"{address.host}:{address.port}"
+    )
+
+
+def _pairs(fields: tuple[Field, ...]) -> list[list[str]]:
+    return [[_text(name), _text(value)] for name, value in fields]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _body(body: Body) -> str | None:
+    return _text(body.content) if body.content else None
+
+
+def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str, Any]:
+    request, response, connection = exchange.request, exchange.response, exchange.connection
+    known = request if request is not None else response
+    container = origin.container
+    begin_us = (exchange.start_ktime_ns + wall_offset_ns) // 1000
+    seconds, micros = divmod(begin_us, 1_000_000)
+    moment = datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return {
+        "time": f"{moment}.{micros:06d}Z",
+        "duration_ns": exchange.duration_ns,
+        "role": exchange.role.value,
+        "pid": origin.pid,
+        "process": origin.executable_name,
+        "executable": origin.executable_path,
+        "user": origin.user,
+        "service": origin.service_name,
+        "container": container.id if container is not None else None,
+        "pod": container.pod_uid if container is not None else None,
+        "host": origin.host.name,
+        "method": _text(request.method) if request is not None else None,
+        "url": _url(exchange),
+        "version": known.version if known is not None else None,
+        "status": response.status if response is not None else None,
+        "request_bytes": request.body.size if request is not None else None,
+        "response_bytes": response.body.size if response is not None else None,
+        "request_headers": _pairs(request.fields) if request is not None else None,
+        "response_headers": _pairs(response.fields) if response is not None else None,
+        "request_body": _body(request.body) if request is not None else None,
+        "response_body": _body(response.body) if response is not None else None,
+        "truncated": exchange.lost_bytes > 0,
+        "lost_bytes": exchange.lost_bytes,
+        "tls": connection.tls.value or None,
+        "local": _address(connection.local) or None,
+        "peer": _address(connection.peer) or None,
+        "peer_evidence": connection.evidence.value,
+        "reused": exchange.reused,
+        "error": exchange.error.value if exchange.error is not None else None,
+    }

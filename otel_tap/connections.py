@@ -1,0 +1,346 @@
+"""Connections: events in, exchanges out.
+
+Owns the table of connections: what is known of each, its two streams with their gaps, and when
+it is over. Promises that every captured byte is given to a protocol once and in order, and that
+nothing grows without a bound. Pure: time is that of the events. It must not know what the bytes
+mean; `otel_tap.protocols` does.
+
+Bounds: a connection without an open exchange is forgotten after `FORGET_NS`; at
+`CONNECTION_LIMIT` the oldest is. What a protocol keeps per connection is bounded there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from otel_tap.events import (
+    CloseReason,
+    ConnectionClosed,
+    ConnectionOpened,
+    DataEvent,
+    Direction,
+    Event,
+    PeerEvidence,
+    ProcessExited,
+    TlsLibrary,
+)
+from otel_tap.exchange import Connection, Exchange, ExchangeError
+from otel_tap.protocols import Carrier, Opaque, Protocol
+from otel_tap.protocols.counters import Counters
+from otel_tap.protocols.detection import Detection
+from otel_tap.protocols.http1.head import HeadParser
+
+__all__ = ["Connections", "Counters"]
+
+CONNECTION_LIMIT = 262_144
+FORGET_NS = 3_600 * 1_000_000_000
+LINGER_NS = 1_000_000_000  # after CLOSED, reads of what the kernel had buffered may follow
+_SCAN_NS = 1_000_000_000
+
+_UNSEEN = -1
+
+
+class ConnectionState:
+    """One connection: facts, stream offsets, and who reads it."""
+
+    __slots__ = (
+        "carrier",
+        "closed_ktime_ns",
+        "ingress_ended",
+        "last_ktime_ns",
+        "next_egress",
+        "next_ingress",
+        "opened",
+        "protocol",
+        "socket_id",
+    )
+
+    def __init__(self, carrier: Carrier, protocol: Protocol, ktime_ns: int) -> None:
+        self.carrier = carrier
+        self.protocol = protocol
+        self.socket_id = 0
+        self.opened = False  # whether a ConnectionOpened told its facts
+        self.next_ingress = _UNSEEN
+        self.next_egress = _UNSEEN
+        self.last_ktime_ns = ktime_ns
+        self.closed_ktime_ns = 0
+        self.ingress_ended = False
+
+
+class Connections:
+    """The table of connections; not thread-safe, belongs to the thread that drains the ring.
+
+    `emit` gets every exchange once. `on_opaque` gets the id of a connection whose bytes are not
+    read any more, so that the kernel can stop copying them.
+    """
+
+    __slots__ = (
+        "_body_limit",
+        "_by_socket",
+        "_by_tgid",
+        "_closing",
+        "_emit",
+        "_heads",
+        "_idle_timeout_ns",
+        "_on_opaque",
+        "_opaque",
+        "_scanned_ns",
+        "_states",
+        "counters",
+    )
+
+    def __init__(
+        self,
+        *,
+        body_limit: int,
+        idle_timeout_ns: int,
+        emit: Callable[[Exchange], None],
+        on_opaque: Callable[[int], None] | None = None,
+    ) -> None:
+        self.counters = Counters()
+        self._body_limit = body_limit
+        self._idle_timeout_ns = idle_timeout_ns
+        self._emit = emit
+        self._on_opaque = on_opaque
+        self._heads = HeadParser()
+        self._opaque = Opaque(self.counters)
+        self._states: dict[int, ConnectionState] = {}
+        self._by_socket: dict[int, set[int]] = {}
+        self._by_tgid: dict[int, set[int]] = {}
+        self._closing: deque[tuple[int, int]] = deque()  # (ktime_ns, connection_id)
+        self._scanned_ns = 0
+
+    @property
+    def open_connections(self) -> int:
+        """Connections in the table."""
+        return len(self._states)
+
+    def handle(self, event: Event) -> None:
+        """Take the next event."""
+        if isinstance(event, DataEvent):
+            self._data(event)
+        elif isinstance(event, ConnectionOpened):
+            self._opened(event)
+        elif isinstance(event, ConnectionClosed):
+            self._closed(event)
+        elif isinstance(event, ProcessExited):
+            self._exited(event)
+
+    def tick(self, ktime_ns: int) -> None:
+        """Time has passed: time-outs and connections whose last reads were waited for."""
+        closing = self._closing
+        while closing and ktime_ns - closing[0][0] >= LINGER_NS:
+            _, connection_id = closing.popleft()
+            state = self._states.get(connection_id)
+            if state is not None:
+                self._finish(state, ktime_ns, ExchangeError.CONNECTION_CLOSED)
+        if ktime_ns - self._scanned_ns < _SCAN_NS:
+            return
+        self._scanned_ns = ktime_ns
+        forgotten: list[ConnectionState] = []
+        for state in self._states.values():
+            protocol = state.protocol
+            silent_ns = ktime_ns - state.last_ktime_ns
+            if protocol.busy:
+                protocol.tick(ktime_ns)
+                if silent_ns >= self._idle_timeout_ns:
+                    protocol.abort(ktime_ns, ExchangeError.TIMEOUT)
+            elif silent_ns >= FORGET_NS:
+                forgotten.append(state)
+        for state in forgotten:
+            self.counters.connections_expired += 1
+            self._remove(state)
+
+    def flush(self, ktime_ns: int) -> None:
+        """The agent stops: emit everything that is open and forget all connections."""
+        for state in list(self._states.values()):
+            state.protocol.abort(ktime_ns, ExchangeError.AGENT_STOPPED)
+            self._remove(state)
+        self._closing.clear()
+
+    # Events.
+
+    def _data(self, event: DataEvent) -> None:
+        state = self._states.get(event.connection_id)
+        if state is None:
+            state = self._create(event.connection_id, event.tgid, event.ktime_ns)
+        payload = event.payload
+        captured = len(payload)
+        begin = event.offset
+        end = begin + event.length
+        if event.direction == Direction.EGRESS:
+            expected = state.next_egress
+            if end > expected:
+                state.next_egress = end
+        else:
+            expected = state.next_ingress
+            if end > expected:
+                state.next_ingress = end
+        state.last_ktime_ns = event.ktime_ns
+        counters = self.counters
+        if begin != expected:
+            if expected == _UNSEEN:
+                self._begin_stream(state, event)
+            elif begin > expected:
+                self._gap(state, event, begin - expected)
+            else:
+                counters.events_out_of_order += 1
+                known = expected - begin
+                counters.overlap_bytes += min(known, captured)
+                if known >= event.length:
+                    return
+                payload = payload[known:]
+                # Where its record began says nothing of what is left of it.
+                event = event._replace(
+                    offset=expected, length=end - expected, payload=payload, tcp_position=-1
+                )
+                captured = len(payload)
+        if captured:
+            counters.stream_bytes += captured
+            state.protocol.data(event)
+            if state.protocol.successor is not None:
+                self._succeed(state)
+        if event.length > captured:
+            self._gap(state, event, event.length - captured)
+
+    def _opened(self, event: ConnectionOpened) -> None:
+        state = self._states.get(event.connection_id)
+        if state is None:
+            state = self._create(event.connection_id, event.tgid, event.ktime_ns)
+        before = state.carrier.connection
+        same_socket = event.socket_id in (0, state.socket_id)
+        # A later fact adds to what is known; silence about a fact does not take it back.
+        keep = before if same_socket or state.socket_id == 0 else None
+        state.opened = True
+        self._move(state, event.tgid, event.socket_id or state.socket_id)
+        better = event.evidence != PeerEvidence.NONE
+        state.carrier.connection = Connection(
+            event.connection_id,
+            event.tgid,
+            event.tls if event.tls != TlsLibrary.NONE else before.tls,
+            event.evidence if better or keep is None else keep.evidence,
+            event.local if event.local is not None or keep is None else keep.local,
+            event.peer if event.peer is not None or keep is None else keep.peer,
+            event.iss or (keep.iss if keep is not None else 0),
+            event.irs or (keep.irs if keep is not None else 0),
+            event.from_start or before.from_start,
+        )
+
+    def _closed(self, event: ConnectionClosed) -> None:
+        if event.connection_id:
+            state = self._states.get(event.connection_id)
+            if state is not None:
+                self._close(state, event.ktime_ns, event.reason)
+            return
+        for connection_id in tuple(self._by_socket.get(event.socket_id, ())):
+            self._close(self._states[connection_id], event.ktime_ns, event.reason)
+
+    def _exited(self, event: ProcessExited) -> None:
+        for connection_id in tuple(self._by_tgid.get(event.tgid, ())):
+            self._finish(self._states[connection_id], event.ktime_ns, ExchangeError.PROCESS_EXITED)
+
+    # Streams.
+
+    def _begin_stream(self, state: ConnectionState, event: DataEvent) -> None:
+        connection = state.carrier.connection
+        begin = event.offset
+        if connection.from_start:
+            first = 0
+            if (
+                event.direction == Direction.EGRESS
+                and connection.tls == TlsLibrary.NONE
+                and state.protocol.egress_begins_at_one
+            ):
+                first = 1  # the SYN of the side that opened the connection
+            if begin > 1:
+                self._gap(state, event, begin - first)
+        elif begin > 1 or connection.tls != TlsLibrary.NONE:
+            # TCP numbers are absolute. A TLS session met midway is numbered from where it was
+            # met, so there its small first number proves nothing.
+            state.protocol.gap(event.direction, event.ktime_ns, 0)
+
+    def _gap(self, state: ConnectionState, event: DataEvent, length: int) -> None:
+        self.counters.gap_bytes += length
+        state.protocol.gap(event.direction, event.ktime_ns, length)
+        if state.protocol.successor is not None:
+            self._succeed(state)
+
+    def _succeed(self, state: ConnectionState) -> None:
+        successor = state.protocol.successor
+        if successor is None:
+            return
+        state.protocol = successor
+        if successor is self._opaque and self._on_opaque is not None:
+            self._on_opaque(state.carrier.connection.connection_id)
+
+    # The life of a connection.
+
+    def _create(self, connection_id: int, tgid: int, ktime_ns: int) -> ConnectionState:
+        if len(self._states) >= CONNECTION_LIMIT:
+            self._evict(ktime_ns)
+        connection = Connection(
+            connection_id, tgid, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, False
+        )
+        carrier = Carrier(connection, self.counters, self._body_limit, self._emit, self._opaque)
+        state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
+        self._states[connection_id] = state
+        self._by_tgid.setdefault(tgid, set()).add(connection_id)
+        self.counters.connections_opened += 1
+        return state
+
+    def _evict(self, ktime_ns: int) -> None:
+        state = next(iter(self._states.values()))
+        state.protocol.abort(ktime_ns, ExchangeError.TRUNCATED)
+        self.counters.connections_evicted += 1
+        self._remove(state)
+
+    def _move(self, state: ConnectionState, tgid: int, socket_id: int) -> None:
+        connection = state.carrier.connection
+        connection_id = connection.connection_id
+        if connection.tgid != tgid:
+            _discard(self._by_tgid, connection.tgid, connection_id)
+            self._by_tgid.setdefault(tgid, set()).add(connection_id)
+        if state.socket_id != socket_id:
+            _discard(self._by_socket, state.socket_id, connection_id)
+            self._by_socket.setdefault(socket_id, set()).add(connection_id)
+            state.socket_id = socket_id
+
+    def _close(self, state: ConnectionState, ktime_ns: int, reason: CloseReason) -> None:
+        if reason == CloseReason.RESET:
+            self._finish(state, ktime_ns, ExchangeError.CONNECTION_RESET)
+        elif reason == CloseReason.EGRESS_END:
+            state.protocol.end(Direction.EGRESS, ktime_ns)
+        elif reason == CloseReason.INGRESS_END:
+            state.ingress_ended = True
+            state.protocol.end(Direction.INGRESS, ktime_ns)
+            if state.closed_ktime_ns:
+                self._finish(state, ktime_ns, ExchangeError.CONNECTION_CLOSED)
+        elif state.ingress_ended:
+            self._finish(state, ktime_ns, ExchangeError.CONNECTION_CLOSED)
+        elif not state.closed_ktime_ns:
+            state.closed_ktime_ns = ktime_ns
+            self._closing.append((ktime_ns, state.carrier.connection.connection_id))
+
+    def _finish(self, state: ConnectionState, ktime_ns: int, error: ExchangeError) -> None:
+        if error == ExchangeError.CONNECTION_RESET:
+            state.protocol.abort(ktime_ns, error)
+        else:
+            state.protocol.finish(ktime_ns, error)
+        self.counters.connections_closed += 1
+        self._remove(state)
+
+    def _remove(self, state: ConnectionState) -> None:
+        connection = state.carrier.connection
+        connection_id = connection.connection_id
+        del self._states[connection_id]
+        _discard(self._by_tgid, connection.tgid, connection_id)
+        _discard(self._by_socket, state.socket_id, connection_id)
+
+
+def _discard(index: dict[int, set[int]], key: int, connection_id: int) -> None:
+    members = index.get(key)
+    if members is not None:
+        members.discard(connection_id)
+        if not members:
+            del index[key]

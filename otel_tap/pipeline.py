@@ -1,0 +1,115 @@
+"""The way of an event through the stages, up to whatever takes finished exchanges.
+
+Owns the order of the stages and nothing else: connections make exchanges, the process behind each
+is looked up, filters decide, redaction takes secrets out, and only then a sink sees it.
+Pure but for what `origins` reads; time is that of the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from otel_tap.connections import Connections
+from otel_tap.events import (
+    ConnectionOpened,
+    Event,
+    EventsLost,
+    LossReason,
+    ProcessExited,
+    ProcessStarted,
+)
+from otel_tap.exchange import Connection, Exchange, Role
+from otel_tap.filters import ExchangeFilter
+from otel_tap.origin import Origin
+from otel_tap.privacy import Redactor
+
+
+class OriginLookup(Protocol):
+    """Whose process it is: live from /proc, or as a recording knew it."""
+
+    def process_started(self, event: ProcessStarted) -> None:
+        """Remember what the kernel said."""
+        ...
+
+    def met(self, tgid: int, ktime_ns: int) -> Origin:
+        """A connection of this process was met: look while it is there."""
+        ...
+
+    def origin(self, tgid: int) -> Origin:
+        """As well as it is known; never fails."""
+        ...
+
+    def process_exited(self, tgid: int) -> None:
+        """It may be forgotten some time."""
+        ...
+
+
+Take = Callable[[Exchange, Origin], None]
+"""What gets finished exchanges: filtered and redacted."""
+
+
+class Pipeline:
+    """Events in, finished exchanges out to every one of `takers`."""
+
+    def __init__(
+        self,
+        *,
+        body_limit: int,
+        idle_timeout_ns: int,
+        origins: OriginLookup,
+        exchange_filter: ExchangeFilter,
+        redactor: Redactor,
+        takers: Sequence[Take],
+        on_opaque: Callable[[int], None] | None = None,
+        on_request: Callable[[Connection, Role], None] | None = None,
+    ) -> None:
+        self._origins = origins
+        self._filter = exchange_filter
+        self._redactor = redactor
+        self._takers = tuple(takers)
+        self.connections = Connections(
+            body_limit=body_limit,
+            idle_timeout_ns=idle_timeout_ns,
+            emit=self._emit,
+            on_opaque=on_opaque,
+        )
+        self.event_count = 0
+        self.exchange_count = 0
+        self.filtered_count = 0
+        self.lost_events: dict[LossReason, int] = {}
+        self.lost_bytes: dict[LossReason, int] = {}
+
+    def handle(self, event: Event) -> None:
+        """Take the next event through."""
+        self.event_count += 1
+        if isinstance(event, ProcessStarted):
+            self._origins.process_started(event)
+        elif isinstance(event, EventsLost):
+            reason = event.reason
+            self.lost_events[reason] = self.lost_events.get(reason, 0) + event.event_count
+            self.lost_bytes[reason] = self.lost_bytes.get(reason, 0) + event.byte_count
+        else:
+            if isinstance(event, ConnectionOpened):
+                self._origins.met(event.tgid, event.ktime_ns)
+            self.connections.handle(event)
+            if isinstance(event, ProcessExited):
+                self._origins.process_exited(event.tgid)
+
+    def tick(self, ktime_ns: int) -> None:
+        """Time has passed."""
+        self.connections.tick(ktime_ns)
+
+    def flush(self, ktime_ns: int) -> None:
+        """The agent stops: what is open is emitted as it is."""
+        self.connections.flush(ktime_ns)
+
+    def _emit(self, exchange: Exchange) -> None:
+        origin = self._origins.origin(exchange.connection.tgid)
+        if not self._filter.matches(exchange, origin):
+            self.filtered_count += 1
+            return
+        self.exchange_count += 1
+        redacted = self._redactor.redact(exchange)
+        for take in self._takers:
+            take(redacted, origin)

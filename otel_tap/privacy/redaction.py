@@ -1,0 +1,342 @@
+"""Redacts one exchange: fields, trailers, request target, bodies.
+
+Owns: which part of an exchange is treated how. Promises: what comes out holds no secret that the
+rules know; the same object comes out when there was none; a part that cannot be redacted is
+dropped, never passed. Must not know: sinks.
+
+The decision about a header is remembered by its name; a value is never remembered.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+
+from otel_tap.exchange import Exchange
+from otel_tap.messages import Body, Field, Request, Response, field_value, field_values
+from otel_tap.privacy.content import redact_content
+from otel_tap.privacy.rules import REDACTED, RedactionSettings, SecretNames
+from otel_tap.privacy.urls import redact_authority, redact_url
+
+# What happens to a field, by its name.
+_KEEP = 0
+_REPLACE = 1
+_SCHEME = 2  # credentials behind the name of an authentication scheme
+_URL = 3
+_AUTHORITY = 4
+_LINKS = 5
+_REFRESH = 6
+
+_BY_NAME = {
+    b"referer": _URL,
+    b"location": _URL,
+    b"content-location": _URL,
+    b"origin": _URL,
+    b"destination": _URL,
+    b"link": _LINKS,
+    b"refresh": _REFRESH,
+    b"host": _AUTHORITY,
+    b":authority": _AUTHORITY,
+    b"x-forwarded-host": _AUTHORITY,
+    # Proxies pass the original target on in these.
+    b":path": _URL,
+    b"x-original-url": _URL,
+    b"x-original-uri": _URL,
+    b"x-rewrite-url": _URL,
+    b"x-forwarded-uri": _URL,
+    b"x-forwarded-url": _URL,
+}
+
+# Names that may stay before credentials: only registered or common ones, since a first word that
+# is no scheme may be the secret itself.
+_SCHEMES = frozenset(
+    b"apikey aws4-hmac-sha256 basic bearer concealed digest dpop gnap googlelogin hoba mutual "
+    b"negotiate ntlm oauth privatetoken scram-sha-1 scram-sha-256 sharedkey token vapid".split()
+)
+
+_MAX_MEMO = 2048
+_MAX_MEMO_NAME = 64  # bytes; longer names are decided anew each time
+_MAX_DECODED = 16 << 20  # bytes out of a compressed body
+
+_LINK_TARGET = re.compile(rb"<[^>]*>")
+_REFRESH_URL = re.compile(rb"(?i)\A([^=]*?url\s*=\s*['\"]?)(.*)\Z", re.DOTALL)
+
+
+@dataclass(slots=True)
+class RedactionCounters:
+    """What redaction did; a body that was dropped could not be searched."""
+
+    exchanges_changed: int = 0
+    bodies_dropped: int = 0
+    failures: int = 0
+
+
+class Redactor:
+    """Takes secrets out of exchanges. One instance serves one thread."""
+
+    __slots__ = ("_actions", "_kept", "_names", "_replaced", "counters")
+
+    def __init__(self, settings: RedactionSettings | None = None) -> None:
+        self.counters = RedactionCounters()
+        self._names = SecretNames(settings or RedactionSettings())
+        self._actions: dict[bytes, int] = {}
+        self._kept: set[bytes] = set()  # the names whose action is to keep: most of them
+        self._replaced: dict[bytes, Field] = {}
+
+    def redact(self, exchange: Exchange) -> Exchange:
+        """The exchange without secrets; the same object when it had none."""
+        request = exchange.request
+        response = exchange.response
+        new_request = None if request is None else self._redact_request(request)
+        new_response = None if response is None else self._redact_response(response)
+        if new_request is request and new_response is response:
+            return exchange
+        self.counters.exchanges_changed += 1
+        return Exchange(
+            exchange.role,
+            exchange.connection,
+            exchange.tid,
+            new_request,
+            new_response,
+            exchange.start_ktime_ns,
+            exchange.request_end_ktime_ns,
+            exchange.response_start_ktime_ns,
+            exchange.end_ktime_ns,
+            exchange.observed_ktime_ns,
+            exchange.reused,
+            exchange.position,
+            exchange.error,
+        )
+
+    def redact_content(self, content: bytes, media_type: bytes) -> bytes:
+        """A body whose content coding was removed, without the secrets that can be found."""
+        try:
+            return redact_content(content, media_type, self._names)
+        except Exception:  # noqa: BLE001 -- whatever failed, the content must not pass
+            self.counters.failures += 1
+            return b""
+
+    def redact_target(self, target: bytes) -> bytes:
+        """A request target of any form without user information and secret parameters."""
+        try:
+            if b"@" in target and target[:1] != b"/" and b"//" not in target:
+                return redact_authority(target)
+            return redact_url(target, self._names)
+        except Exception:  # noqa: BLE001 -- whatever failed, the target must not pass
+            self.counters.failures += 1
+            return REDACTED
+
+    def _redact_request(self, request: Request) -> Request:
+        target = request.target
+        # The commonest target of all is decided without a call.
+        if b"=" in target or b"@" in target or b"%" in target:
+            new_target = self.redact_target(target)
+        else:
+            new_target = target
+        fields = self._redact_fields(request.fields)
+        trailers = self._redact_fields(request.trailers) if request.trailers else request.trailers
+        body = request.body
+        if body.content:
+            body = self._redact_body(body, request.fields)
+        if (
+            new_target is target
+            and fields is request.fields
+            and trailers is request.trailers
+            and body is request.body
+        ):
+            return request
+        return Request(
+            request.method,
+            new_target,
+            request.version,
+            fields,
+            trailers,
+            body,
+            request.wire_size,
+            request.lost_bytes,
+            request.complete,
+        )
+
+    def _redact_response(self, response: Response) -> Response:
+        fields = self._redact_fields(response.fields)
+        trailers = (
+            self._redact_fields(response.trailers) if response.trailers else response.trailers
+        )
+        body = response.body
+        if body.content:
+            body = self._redact_body(body, response.fields)
+        if fields is response.fields and trailers is response.trailers and body is response.body:
+            return response
+        return Response(
+            response.status,
+            response.reason,
+            response.version,
+            fields,
+            trailers,
+            body,
+            response.wire_size,
+            response.lost_bytes,
+            response.complete,
+            response.interim,
+        )
+
+    def _redact_fields(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+        kept = self._kept
+        for field in fields:
+            name = field[0]
+            if name in kept or (name == b"host" and b"@" not in field[1]):
+                continue
+            new = self._redact_field(field)
+            if new is not field:
+                return self._rebuilt(fields, field, new)
+        return fields
+
+    def _rebuilt(
+        self, fields: tuple[Field, ...], first: Field, replacement: Field
+    ) -> tuple[Field, ...]:
+        """All fields, of which `first` is known to be the first that changes."""
+        kept = self._kept
+        return tuple(
+            [
+                field
+                if field[0] in kept
+                else replacement
+                if field is first
+                else self._redact_field(field)
+                for field in fields
+            ]
+        )
+
+    def _redact_field(self, field: Field) -> Field:
+        """The field without its secret; the same object if it has none."""
+        name, value = field
+        action = self._actions.get(name)
+        if action is None:
+            action = self._decide(name)
+        if action == _AUTHORITY:
+            return field if b"@" not in value else (name, redact_authority(value))
+        if action == _KEEP or value == REDACTED or not value:
+            return field
+        if action == _REPLACE:
+            return self._replacement(name)
+        try:
+            new = self._redact_value(action, value)
+        except Exception:  # noqa: BLE001 -- whatever failed, the value must not pass
+            self.counters.failures += 1
+            new = REDACTED
+        return field if new == value else (name, new)
+
+    def _redact_value(self, action: int, value: bytes) -> bytes:
+        names = self._names
+        if action == _URL:
+            return redact_url(value, names)
+        if action == _SCHEME:
+            scheme, separator, _ = value.partition(b" ")
+            return (
+                scheme + b" " + REDACTED if separator and scheme.lower() in _SCHEMES else REDACTED
+            )
+        if action == _LINKS:
+            links = _LINK_TARGET.sub(
+                lambda link: b"<" + redact_url(link[0][1:-1], names) + b">", value
+            )
+            around = _LINK_TARGET.sub(b"", links)
+            return links if redact_url(around, names) == around else REDACTED
+        refresh = _REFRESH_URL.match(value)
+        if refresh is None:
+            return redact_url(value, names)
+        return refresh[1] + redact_url(refresh[2], names)
+
+    def _decide(self, name: bytes) -> int:
+        """What happens to fields of this name; remembered for names of ordinary length."""
+        names = self._names
+        if names.is_kept_header(name):
+            action = _KEEP
+        elif names.is_authorization(name):
+            action = _SCHEME
+        elif names.is_secret_header(name):
+            action = _REPLACE
+        else:
+            action = _BY_NAME.get(name.lower(), _KEEP)
+        if len(name) <= _MAX_MEMO_NAME:
+            if len(self._actions) >= _MAX_MEMO:
+                # Names are few; whoever makes up thousands shall not push out the others for good.
+                self._actions.clear()
+                self._replaced.clear()
+                self._kept.clear()
+            self._actions[name] = action
+            if action == _KEEP:
+                self._kept.add(name)
+        return action
+
+    def _replacement(self, name: bytes) -> Field:
+        field = self._replaced.get(name)
+        if field is None:
+            field = (name, REDACTED)
+            if len(name) <= _MAX_MEMO_NAME:
+                self._replaced[name] = field
+        return field
+
+    def _redact_body(self, body: Body, fields: tuple[Field, ...]) -> Body:
+        media_type = field_value(fields, b"content-type") or b""
+        coding = b",".join(field_values(fields, b"content-encoding")).strip().lower()
+        content = body.content
+        if coding in (b"", b"identity"):
+            redacted = self.redact_content(content, media_type)
+        elif coding in (b"gzip", b"x-gzip", b"deflate"):
+            redacted = self._redact_compressed(content, media_type, coding)
+        elif _is_searched(media_type):
+            # Nothing here can look into it, and what is decoded later would pass unseen.
+            redacted = b""
+        else:
+            redacted = content
+        if redacted is content:
+            return body
+        if not redacted:
+            self.counters.bodies_dropped += 1
+            return Body(b"", body.size, truncated=True)
+        return Body(redacted, body.size, body.truncated)
+
+    def _redact_compressed(self, content: bytes, media_type: bytes, coding: bytes) -> bytes:
+        """Redact inside the coding, so that the fields still describe the content."""
+        plain = _decompressed(content, coding)
+        if plain is None:
+            return b"" if _is_searched(media_type) else content
+        redacted = self.redact_content(plain, media_type)
+        if redacted is plain:
+            return content
+        if not redacted:
+            return b""
+        wbits = zlib.MAX_WBITS if coding == b"deflate" else zlib.MAX_WBITS | 16
+        compressor = zlib.compressobj(1, zlib.DEFLATED, wbits)
+        return compressor.compress(redacted) + compressor.flush()
+
+
+def _is_searched(media_type: bytes) -> bool:
+    """Whether secrets would be looked for in a body of this type, were it readable."""
+    kind = media_type.partition(b";")[0].strip().lower()
+    return kind in (b"", b"text/plain") or b"json" in kind or b"form" in kind
+
+
+def _decompressed(content: bytes, coding: bytes) -> bytes | None:
+    """The content as far as it is there; None when it is not what its coding says."""
+    if coding == b"deflate":
+        # "deflate" is zlib by RFC 9110, and raw deflate by some servers.
+        plain = _inflated(content, zlib.MAX_WBITS)
+        return _inflated(content, -zlib.MAX_WBITS) if plain is None else plain
+    return _inflated(content, zlib.MAX_WBITS | 16)
+
+
+def _inflated(content: bytes, window: int) -> bytes | None:
+    """All members of a stream (gzip may have several), cut anywhere, within a bound."""
+    plain = b""
+    while content:
+        decompressor = zlib.decompressobj(window)
+        try:
+            plain += decompressor.decompress(content, _MAX_DECODED + 1 - len(plain))
+        except zlib.error:
+            return None
+        if len(plain) > _MAX_DECODED:
+            return None
+        content = decompressor.unused_data
+    return plain

@@ -1,0 +1,148 @@
+"""What counts as secret: names of header fields, of query parameters, of keys in bodies.
+
+Owns: the defaults, and what settings add to them. Promises: decisions by name alone; nothing is
+remembered. Must not know: where a name was found.
+
+The defaults are always on. They are substrings, not one regular expression, because that answers
+"nothing here is secret" for a whole URL or body in a fraction of the time; patterns that settings
+add are regular expressions and cost what they cost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from otel_tap.errors import ConfigError
+
+REDACTED = b"REDACTED"
+
+# Together: (?i)(token|secret|passw|api[-_]?key|session|credential|signature)
+_PARTS = (
+    b"token",
+    b"secret",
+    b"passw",
+    b"apikey",
+    b"api-key",
+    b"api_key",
+    b"session",
+    b"credential",
+    b"signature",
+)
+
+_HEADERS = frozenset(
+    (
+        b"cookie",
+        b"set-cookie",
+        b"x-api-key",
+        b"x-auth-token",
+        b"x-amz-security-token",
+        b"x-csrf-token",
+    )
+)
+
+# Proxies pass credentials on under names of their own (X-Forwarded-Authorization).
+_AUTHORIZATION = b"authorization"
+
+_QUERY_KEYS = frozenset(
+    (
+        b"x-amz-signature",
+        b"x-amz-credential",
+        b"x-amz-security-token",
+        b"awsaccesskeyid",
+        b"signature",
+        b"sig",
+        b"x-goog-signature",
+    )
+)
+_MAX_DECODING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RedactionSettings:
+    """What an operator adds to the defaults, and the headers that are kept on purpose."""
+
+    headers: tuple[str, ...] = ()  # further header names
+    query_keys: tuple[str, ...] = ()  # further names of query parameters and keys in bodies
+    patterns: tuple[str, ...] = ()  # further regular expressions on either, case-insensitive
+    keep_headers: tuple[str, ...] = ()  # header names whose values stay, whatever a rule says
+
+
+class SecretNames:
+    """Decides by name. Raises ConfigError for a pattern that is no regular expression."""
+
+    __slots__ = ("_added_keys", "_headers", "_kept", "_patterns")
+
+    def __init__(self, settings: RedactionSettings) -> None:
+        self._headers = _HEADERS | _lower(settings.headers)
+        self._kept = _lower(settings.keep_headers)
+        self._added_keys = _lower(settings.query_keys)
+        self._patterns = tuple(_compiled(pattern) for pattern in settings.patterns)
+
+    def is_kept_header(self, name: bytes) -> bool:
+        """Whether the operator wants this header as it is."""
+        return name.lower() in self._kept
+
+    def is_authorization(self, name: bytes) -> bool:
+        """Whether the value is credentials behind the name of a scheme."""
+        return _AUTHORIZATION in name.lower()
+
+    def is_secret_header(self, name: bytes) -> bool:
+        """Whether the whole value goes."""
+        lowered = name.lower()
+        return lowered in self._headers or self._matches(lowered)
+
+    def is_secret_key(self, key: bytes) -> bool:
+        """Whether the value under this key goes; percent-encoding and case do not hide a key."""
+        lowered = decoded(key).lower().strip()
+        return lowered in _QUERY_KEYS or lowered in self._added_keys or self._matches(lowered)
+
+    def may_be_secret(self, text: bytes) -> bool:
+        """False only when no key in `text` (percent-encoding removed) can be secret."""
+        if self._added_keys or self._patterns:
+            return True
+        lowered = text.lower()
+        # A superset of _PARTS and _QUERY_KEYS in few and short words; this runs for every query.
+        return (
+            b"token" in lowered
+            or b"secret" in lowered
+            or b"passw" in lowered
+            or b"key" in lowered
+            or b"session" in lowered
+            or b"credential" in lowered
+            or b"sig" in lowered
+        )
+
+    def _matches(self, lowered: bytes) -> bool:
+        for part in _PARTS:
+            if part in lowered:
+                return True
+        return any(pattern.search(lowered) for pattern in self._patterns)
+
+
+def decoded(text: bytes) -> bytes:
+    """Percent-encoding removed as often as it was applied, up to a bound."""
+    for _ in range(_MAX_DECODING):
+        if b"%" not in text:
+            break
+        once = unquote_to_bytes(text)
+        if once == text:
+            break
+        text = once
+    return text
+
+
+def _lower(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(name.strip().lower().encode() for name in names)
+
+
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(pattern.encode(), re.IGNORECASE)
+    except re.error as error:
+        raise ConfigError(
+            f"redaction pattern {pattern!r} is not a regular expression: {error}",
+            remedy="Write a Python regular expression, for example: (customer|account)[-_]?number",
+        ) from error

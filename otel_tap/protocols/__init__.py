@@ -1,0 +1,114 @@
+"""Protocols: what reads the two streams of one connection and makes exchanges of them.
+
+Owns the contract between a connection and whatever protocol it speaks. A protocol is pure: bytes
+and gaps in, exchanges out, time only from its arguments. It must not know sockets, processes or
+where exchanges go. It may carry any number of concurrent exchanges.
+
+A connection begins with `detection.Detection` and hands its streams to `Protocol.successor`
+whenever one is set: HTTP/1, later HTTP/2, or `Opaque` for what is not read any further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otel_tap.events import DataEvent, Direction
+from otel_tap.exchange import Connection, Exchange, ExchangeError
+from otel_tap.protocols.counters import Counters
+
+
+class Carrier:
+    """What a protocol may know of the connection that carries it.
+
+    `connection` is replaced when more is learned; a protocol reads it when it emits. `opaque` is
+    the successor to choose when the streams are not to be read any further.
+    """
+
+    __slots__ = ("body_limit", "connection", "counters", "deliver", "exchange_count", "opaque")
+
+    def __init__(
+        self,
+        connection: Connection,
+        counters: Counters,
+        body_limit: int,
+        deliver: Callable[[Exchange], None],
+        opaque: Protocol,
+    ) -> None:
+        self.connection = connection
+        self.counters = counters
+        self.body_limit = body_limit
+        self.deliver = deliver
+        self.opaque = opaque
+        self.exchange_count = 0  # begun so far, over all protocols of the connection
+
+
+class Protocol:
+    """Reads both streams of one connection.
+
+    After every call the connection looks at `successor`; when it is set, the successor gets all
+    later calls. `busy` says whether an exchange is open.
+    """
+
+    __slots__ = ("successor",)
+
+    def __init__(self) -> None:
+        self.successor: Protocol | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is open that was not emitted yet."""
+        return False
+
+    @property
+    def egress_begins_at_one(self) -> bool:
+        """Whether a TCP egress stream is numbered from 1: the process opened the connection."""
+        return True
+
+    def data(self, event: DataEvent) -> None:
+        """The next captured bytes of one stream: exactly `event.payload`."""
+        raise NotImplementedError
+
+    def gap(self, direction: Direction, ktime_ns: int, length: int) -> None:
+        """The next `length` bytes of a stream are unknown.
+
+        A length of 0 says that the stream is met midway: what came before was never seen.
+        """
+        raise NotImplementedError
+
+    def end(self, direction: Direction, ktime_ns: int) -> None:
+        """A stream ended in order; no byte of it follows."""
+        raise NotImplementedError
+
+    def finish(self, ktime_ns: int, error: ExchangeError) -> None:
+        """Both streams ended in order; what needed more bytes is emitted with `error`."""
+        self.abort(ktime_ns, error)
+
+    def abort(self, ktime_ns: int, error: ExchangeError) -> None:
+        """Emit all that is open, with `error`. Bytes may follow after a time-out only."""
+        raise NotImplementedError
+
+    def tick(self, ktime_ns: int) -> None:
+        """Time has passed, about a second since the last call."""
+
+
+class Opaque(Protocol):
+    """Counts bytes and reads nothing: one instance serves all connections."""
+
+    __slots__ = ("_counters",)
+
+    def __init__(self, counters: Counters) -> None:
+        super().__init__()
+        self._counters = counters
+
+    def data(self, event: DataEvent) -> None:
+        """Count."""
+        self._counters.opaque_bytes += len(event.payload)
+
+    def gap(self, direction: Direction, ktime_ns: int, length: int) -> None:
+        """Nothing is lost where nothing is read."""
+
+    def end(self, direction: Direction, ktime_ns: int) -> None:
+        """Nothing is open."""
+
+    def abort(self, ktime_ns: int, error: ExchangeError) -> None:
+        """Nothing is open."""

@@ -1,0 +1,238 @@
+"""The head of an HTTP/1 message: start line and field section (RFC 9112, sections 2 to 5).
+
+Owns how lines become methods, statuses and fields, and what the fields say of the framing. Pure;
+it must not know streams, gaps or exchanges. Lenient where every reader is (bare LF, obs-fold);
+where readers differ (lengths, names with spaces) the head is `Malformed`, for then nobody can
+say which bytes follow.
+
+Equal field lines become one `Field` object through a bounded table. Lines that may hold a secret
+are never in it: not those of sensitive names, and none with a query string.
+"""
+
+from __future__ import annotations
+
+import re
+
+from otel_tap.messages import Field
+
+HEAD_LIMIT = 64 * 1024
+
+_TABLE_LIMIT = 4096  # field lines; both tables begin anew when it is reached
+_NAME_LIMIT = 1024
+_LINE_LIMIT = 128  # bytes of a line that is kept
+_LINES_PER_NAME = 64  # values of names that vary (dates, ids) soon are not kept any more
+_STATUS_TABLE_LIMIT = 256
+
+_REQUEST_LINE = re.compile(
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} [^\x00-\x20\x7f]+ HTTP/1\.[01]\r?\n"
+)
+# Behind a gap "T /" may be the end of "GET /": only methods that are no end of another one prove
+# a beginning (so not LOCK, the end of UNLOCK).
+_KNOWN_REQUEST_LINE = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE"
+    rb"|UNLOCK|REPORT|SEARCH|QUERY|PURGE) [^\x00-\x20\x7f]+ HTTP/1\.[01]\r?\n"
+)
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9][ \r\n]")
+_STATUS_PARTS = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r?")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SENSITIVE = re.compile(
+    rb"authorization|cookie|token|secret|passw|api[-_]?key|session|credential|signature"
+)
+
+NO_LENGTH = -1
+NOT_CODED = 0
+CHUNKED = 1
+OTHER_CODING = 2  # a transfer coding that is not chunked at its end
+
+_FRAMING_NONE = 0
+_FRAMING_LENGTH = 1
+_FRAMING_CODING = 2
+_FRAMING_UPGRADE = 3
+
+
+class Malformed(Exception):  # noqa: N818 - a verdict on bytes, not an error of the program
+    """These bytes are not HTTP/1; never leaves the protocol."""
+
+
+class Section:
+    """A parsed field section, and what it says of the body that follows."""
+
+    __slots__ = ("coding", "content_length", "fields", "upgrade")
+
+    def __init__(
+        self, fields: tuple[Field, ...], content_length: int, coding: int, *, upgrade: bool
+    ) -> None:
+        self.fields = fields
+        self.content_length = content_length
+        self.coding = coding
+        self.upgrade = upgrade
+
+
+class _Name:
+    __slots__ = ("framing", "name", "room")
+
+    def __init__(self, name: bytes, framing: int, room: int) -> None:
+        self.name = name
+        self.framing = framing
+        self.room = room
+
+
+def is_request_line(payload: bytes) -> bool:
+    """Whether a whole request line stands at the beginning, of any method."""
+    return _REQUEST_LINE.match(payload) is not None
+
+
+def begins_request(payload: bytes, at: int = 0) -> bool:
+    """Whether a whole request line of a known method stands at `at`."""
+    return _KNOWN_REQUEST_LINE.match(payload, at) is not None
+
+
+def begins_response(payload: bytes, at: int = 0) -> bool:
+    """Whether a status line stands at `at`."""
+    return _STATUS_LINE.match(payload, at) is not None
+
+
+def split_request_line(line: bytes) -> tuple[bytes, bytes, str]:
+    """Method, target and version of a request line without its LF."""
+    if line.endswith(b"\r"):
+        line = line[:-1]
+    method, _, rest = line.partition(b" ")
+    target, _, protocol = rest.rpartition(b" ")
+    if protocol == b"HTTP/1.1":
+        version = "1.1"
+    elif protocol == b"HTTP/1.0":
+        version = "1.0"
+    else:
+        raise Malformed
+    # Targets with spaces are sent by broken clients and read by lenient servers; kept as sent.
+    if not target or _TOKEN.fullmatch(method) is None or len(method) > 32:
+        raise Malformed
+    return method, target, version
+
+
+class HeadParser:
+    """Parses heads and remembers the lines that come again. One serves all connections."""
+
+    __slots__ = ("_lines", "_names", "_statuses")
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, Field] = {}
+        self._names: dict[bytes, _Name] = {}
+        self._statuses: dict[bytes, tuple[int, bytes, str]] = {}
+
+    def status_line(self, line: bytes) -> tuple[int, bytes, str]:
+        """Status, reason and version of a status line without its LF."""
+        known = self._statuses.get(line)
+        if known is not None:
+            return known
+        match = _STATUS_PARTS.fullmatch(line)
+        if match is None:
+            raise Malformed
+        parts = (int(match[2]), match[3] or b"", match[1].decode("ascii"))
+        if len(line) <= _LINE_LIMIT:
+            if len(self._statuses) >= _STATUS_TABLE_LIMIT:
+                self._statuses.clear()
+            self._statuses[line] = parts
+        return parts
+
+    def section(self, lines: list[bytes], start: int, end: int) -> Section:
+        """The field lines `lines[start:end]`, each without its LF (a CR may remain)."""
+        known = self._lines
+        fields: list[Field] = []
+        lengths = NO_LENGTH
+        codings = b""
+        upgrade = False
+        for index in range(start, end):
+            line = lines[index]
+            field = known.get(line)
+            if field is not None:
+                fields.append(field)
+                continue
+            if line[:1] in (b" ", b"\t"):
+                self._fold(fields, line)
+                continue
+            raw_name, colon, value = line.partition(b":")
+            entry = self._names.get(raw_name)
+            if entry is None:
+                entry = self._learn(raw_name)
+            if not colon:
+                raise Malformed
+            value = value.strip(b" \t\r")
+            field = (entry.name, value)
+            fields.append(field)
+            framing = entry.framing
+            if framing == _FRAMING_NONE:
+                if entry.room > 0 and len(line) <= _LINE_LIMIT and b"?" not in line:
+                    self._remember(entry, line, field)
+            elif framing == _FRAMING_LENGTH:
+                lengths = _content_length(value, lengths)
+            elif framing == _FRAMING_CODING:
+                codings = codings + b"," + value if codings else value
+            else:
+                upgrade = True
+        coding = _transfer_coding(codings) if codings else NOT_CODED
+        return Section(tuple(fields), lengths, coding, upgrade=upgrade)
+
+    def _fold(self, fields: list[Field], line: bytes) -> None:
+        # obs-fold (RFC 9112 5.2): the line goes on with the field before it.
+        if not fields:
+            raise Malformed
+        name, value = fields[-1]
+        entry = self._names.get(name)
+        if (entry is not None and entry.framing != _FRAMING_NONE) or _framing_of(name):
+            raise Malformed
+        more = line.strip(b" \t\r")
+        fields[-1] = (name, value + b" " + more if value else more)
+
+    def _learn(self, raw_name: bytes) -> _Name:
+        if _TOKEN.fullmatch(raw_name) is None:
+            raise Malformed
+        name = raw_name.lower()
+        room = 0 if _SENSITIVE.search(name) else _LINES_PER_NAME
+        entry = _Name(name, _framing_of(name), room)
+        if len(name) <= _LINE_LIMIT:
+            if len(self._names) >= _NAME_LIMIT:
+                self._names.clear()
+            self._names[raw_name] = entry
+        return entry
+
+    def _remember(self, entry: _Name, line: bytes, field: Field) -> None:
+        if len(self._lines) >= _TABLE_LIMIT:
+            self._lines.clear()
+            self._names.clear()
+        self._lines[line] = field
+        entry.room -= 1
+
+
+def _framing_of(name: bytes) -> int:
+    if name == b"content-length":
+        return _FRAMING_LENGTH
+    if name == b"transfer-encoding":
+        return _FRAMING_CODING
+    if name == b"upgrade":
+        return _FRAMING_UPGRADE
+    return _FRAMING_NONE
+
+
+def _content_length(value: bytes, before: int) -> int:
+    """RFC 9110 8.6: a list of equal numbers is that number; anything else is malformed."""
+    length = before
+    for part in value.split(b","):
+        digits = part.strip(b" \t")
+        if not digits.isdigit() or len(digits) > 18:
+            raise Malformed
+        number = int(digits)
+        if length not in (NO_LENGTH, number):
+            raise Malformed
+        length = number
+    return length
+
+
+def _transfer_coding(value: bytes) -> int:
+    codings = [part.strip(b" \t").lower() for part in value.split(b",")]
+    codings = [coding for coding in codings if coding not in (b"", b"identity")]
+    if not codings:
+        return NOT_CODED
+    if b"chunked" in codings[:-1]:
+        raise Malformed
+    return CHUNKED if codings[-1] == b"chunked" else OTHER_CODING

@@ -1,0 +1,78 @@
+"""One exchange while it is open on an HTTP/1 connection.
+
+Owns what is known of it so far, and where it stands in its streams. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from otel_tap.events import TlsLibrary
+from otel_tap.exchange import Connection, ExchangeError, Position, Role
+from otel_tap.messages import Request, Response
+
+ABSENT = 0  # not begun, or unknown for good
+UNDER_WAY = 1
+OVER = 2
+
+# A record holds less than 2**20 bytes of plaintext: one number for record and place within.
+_POSITION_SHIFT = 20
+
+
+class OpenExchange:
+    """An exchange that is not over, or whose late bytes are still due."""
+
+    __slots__ = (
+        "answered",
+        "doubtful",
+        "emitted",
+        "end_ns",
+        "error",
+        "first",
+        "into_event",
+        "method",
+        "offset",
+        "request",
+        "request_end_ns",
+        "request_state",
+        "response",
+        "response_start_ns",
+        "response_state",
+        "start_ns",
+        "switches",
+        "tcp_position",
+        "tid",
+    )
+
+    def __init__(self, tid: int, start_ns: int, *, first: bool) -> None:
+        self.tid = tid
+        self.start_ns = start_ns
+        self.first = first
+        self.method = b""
+        self.request: Request | None = None
+        self.request_state = ABSENT
+        self.request_end_ns = 0
+        self.response: Response | None = None
+        self.response_state = ABSENT
+        self.response_start_ns = 0
+        self.end_ns = 0
+        self.error: ExchangeError | None = None
+        self.offset = -1
+        self.tcp_position = -1
+        self.into_event = 0
+        self.switches = False
+        self.doubtful = False  # requests may have passed unseen just before it
+        self.answered = False  # ... and a response seen since answers them
+        self.emitted = False
+
+    def position(self, connection: Connection, role: Role) -> Position:
+        """The place of the first request byte, numbered alike at both ends."""
+        # The side that opened a TCP connection has its SYN in the numbers it sends.
+        opener = 1 if role == Role.CLIENT else 0
+        if connection.tls == TlsLibrary.NONE:
+            offset = self.offset
+            return Position("tcp", offset - opener if offset >= 0 else None)
+        if connection.from_start:
+            return Position("tls", self.offset if self.offset >= 0 else None)
+        if self.tcp_position < 0:
+            return Position("tcp", None)
+        base = self.tcp_position - opener
+        return Position("tcp", (base << _POSITION_SHIFT) + self.into_event)

@@ -1,0 +1,129 @@
+"""The direction of an HTTP/1 connection that carries responses.
+
+Owns how a response head decides the framing (RFC 9112 6.3), for which it asks for the method of
+its request. With the method unknown a body is expected, but a status line in its place says that
+there was none.
+"""
+
+from __future__ import annotations
+
+from otel_tap.events import DataEvent
+from otel_tap.exchange import ExchangeError
+from otel_tap.messages import Response
+from otel_tap.protocols.counters import Counters
+from otel_tap.protocols.http1.head import (
+    CHUNKED,
+    NO_LENGTH,
+    OTHER_CODING,
+    HeadParser,
+    Malformed,
+    begins_response,
+)
+from otel_tap.protocols.http1.listener import Listener
+from otel_tap.protocols.http1.reader import (
+    CHUNK_SIZE,
+    DONE,
+    FIXED,
+    START,
+    UNTIL_CLOSE,
+    MessageReader,
+)
+
+_INTERIM_LIMIT = 16  # interim statuses that are kept
+
+
+class ResponseReader(MessageReader):
+    """The direction that carries responses."""
+
+    __slots__ = ("_interim", "_reason", "_status", "_version")
+
+    def __init__(
+        self, listener: Listener, heads: HeadParser, counters: Counters, body_limit: int
+    ) -> None:
+        super().__init__(listener, heads, counters, body_limit)
+        self._status = 0
+        self._reason = b""
+        self._version = ""
+        self._interim: tuple[int, ...] = ()
+
+    def _begins(self, payload: bytes, at: int) -> bool:
+        return begins_response(payload, at)
+
+    def _first_byte(self, event: DataEvent, at: int) -> None:  # noqa: ARG002 - the contract's
+        self._status = 0
+
+    def _take_head(self, head: bytes) -> None:
+        lines = head.split(b"\n")
+        status, reason, version = self._heads.status_line(lines[0])
+        section = self._heads.section(lines, 1, len(lines) - 2)
+        if status < 200 and status != 101:
+            if len(self._interim) < _INTERIM_LIMIT:
+                self._interim = (*self._interim, status)
+            self._state = START
+            self._clear()
+            return
+        self._status = status
+        self._reason = reason
+        self._version = version
+        self._section = section
+        method = self._listener.response_begins(self._tid, self._first_begin_ns)
+        if (
+            method == b"HEAD"
+            or status in (101, 204, 304)
+            or (method == b"CONNECT" and 200 <= status < 300)
+        ):
+            self._finish(None)
+            if status == 101 or (method == b"CONNECT" and status < 300):
+                self._state = DONE  # what follows is another protocol
+        elif section.coding == CHUNKED:
+            self._state = CHUNK_SIZE
+            self._unsure = not method
+        elif section.coding == OTHER_CODING or section.content_length == NO_LENGTH:
+            self._state = UNTIL_CLOSE
+            self._unsure = not method
+        elif section.content_length == 0:
+            self._finish(None)
+        else:
+            self._remaining = section.content_length
+            self._state = FIXED
+            self._unsure = not method
+
+    def _take_partial_head(self, head: bytes) -> None:
+        lines = head.split(b"\n")
+        if len(lines) < 2:
+            return
+        try:
+            status, self._reason, self._version = self._heads.status_line(lines[0])
+        except Malformed:
+            return
+        if status < 200 and status != 101:
+            return
+        self._status = status
+        self._section = self._partial_section(lines)
+        self._listener.response_begins(self._tid, self._first_begin_ns)
+
+    def _deliver(self, error: ExchangeError | None) -> None:
+        response = self.so_far(complete=error is None)
+        if response is not None:
+            self._interim = ()
+            self._listener.response_ended(response, error, self.ktime_ns, self.begin_ktime_ns)
+
+    def so_far(self, *, complete: bool = False) -> Response | None:
+        """The response under way as known now; None without its status line."""
+        if not self._status:
+            return None
+        return Response(
+            self._status,
+            self._reason,
+            self._version,
+            self._section.fields,
+            self._trailers,
+            self._body(),
+            self._wire,
+            self._lost,
+            complete,
+            self._interim,
+        )
+
+    def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's
+        self._listener.responses_hidden(lost=lost)

@@ -1,0 +1,163 @@
+"""Real probes on real programs: what every test here stands on.
+
+Each test runs `otel-tap run` as a user would, with a collector embedded in the test process, and
+compares what arrives there with what the programs themselves counted.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_tap.demo.server import Nginx
+from otel_tap.errors import HostError
+from otel_tap.receiver import OtlpReceiver
+from otel_tap.requirements import check_host, require
+
+PROGRAMS = Path(__file__).parent / "programs"
+OTEL_TAP = [sys.executable, "-m", "otel_tap"]
+
+
+def missing_condition() -> str | None:
+    """Why this host cannot load probes, or None."""
+    try:
+        require(check_host())
+    except HostError as error:
+        return error.message
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = missing_condition()
+    for item in items:
+        if "tests/e2e/" in str(item.path):
+            item.add_marker("ebpf")
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=f"probes cannot be loaded here: {reason}"))
+
+
+class Tap:
+    """`otel-tap run` with its telemetry going to `receiver`."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.receiver = OtlpReceiver()
+        self.stderr: list[str] = []
+        self._arguments = arguments
+        self._environment = environment or {}
+
+    def __enter__(self) -> "Tap":
+        self.receiver.__enter__()
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("OTEL_")
+        }
+        environment |= {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.receiver.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_BLRP_SCHEDULE_DELAY": "200",
+        }
+        self.process = subprocess.Popen(
+            [*OTEL_TAP, "run", *self._arguments],
+            env=environment | self._environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read_stderr, daemon=True)
+        self._reader.start()
+        deadline = time.monotonic() + 30
+        while not any("ready" in line for line in self.stderr):
+            assert self.process.poll() is None, "".join(self.stderr)
+            assert time.monotonic() < deadline, "".join(self.stderr)
+            time.sleep(0.02)
+        return self
+
+    def _read_stderr(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.stderr.append(line)
+
+    def wait_for(self, count: Callable[[], int], expected: int, seconds: float = 20) -> None:
+        """Until `count()` reaches `expected` or time is over; the test then compares itself."""
+        deadline = time.monotonic() + seconds
+        while count() < expected and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)  # what comes too much would come now
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(20)
+        self._reader.join(5)
+        return code
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.receiver.__exit__(None, None, None)
+
+    def spans(self, port: int, kind: int | None = None) -> list:
+        """Spans of exchanges with the server at `port`; kind 2 server end, 3 client end."""
+        return [
+            span
+            for span in self.receiver.spans
+            if span.attributes.get("server.port") == port and kind in (None, span.kind)
+        ]
+
+
+@pytest.fixture
+def world_readable() -> Iterator[Path]:
+    """A folder that a server which gave up its rights can read."""
+    with tempfile.TemporaryDirectory(prefix="otel-tap-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def nginx(world_readable: Path) -> Iterator[Nginx]:
+    with Nginx(world_readable) as server:
+        yield server
+
+
+class ShapesServer:
+    """tests/e2e/programs/shapes_server.py in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate = folder / "certificate.pem"
+        self._log = folder / "shapes.log"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+             "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+             "-keyout", folder / "key.pem", "-out", self.certificate],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, PROGRAMS / "shapes_server.py", self.certificate, folder / "key.pem",
+             self._log],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.tls_port, self.plain_port = map(int, self.process.stdout.readline().split())
+
+    def logged(self) -> list[list]:
+        """[scheme, method, target, status, request body bytes, response body bytes] a request."""
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def shapes_server(tmp_path: Path) -> Iterator[ShapesServer]:
+    server = ShapesServer(tmp_path)
+    yield server
+    server.close()

@@ -1,0 +1,453 @@
+"""HTTP/1 as an observer reads it, message by message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from otel_tap.events import CloseReason, Direction
+from otel_tap.exchange import Exchange, ExchangeError, Role
+from otel_tap.messages import Body, field_value
+from otel_tap.protocols.http1.head import HeadParser
+from tests.unit.wire import SECOND, Wire
+
+GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def summary(exchange: Exchange) -> tuple[Any, Any, ExchangeError | None]:
+    request, response = exchange.request, exchange.response
+    return (
+        request and (request.method, request.target),
+        response and response.status,
+        exchange.error,
+    )
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_a_request_and_its_response_are_one_exchange_at_either_end(client):
+    wire = Wire(client=client).opened().request(GET).response(OK)
+    (exchange,) = wire.exchanges
+    assert exchange.role == (Role.CLIENT if client else Role.SERVER)
+    assert exchange.request.method == b"GET"
+    assert exchange.request.target == b"/a"
+    assert exchange.request.version == "1.1"
+    assert exchange.request.fields == ((b"host", b"h"),)
+    assert exchange.request.wire_size == len(GET)
+    assert exchange.request.complete
+    assert exchange.response.status == 200
+    assert exchange.response.reason == b"OK"
+    assert exchange.response.body == Body(b"ok", 2, False)
+    assert exchange.response.wire_size == len(OK)
+    assert exchange.response.complete
+    assert exchange.error is None
+    assert exchange.position.kind == "tcp"
+    assert exchange.position.offset == 0
+    assert not exchange.reused
+    assert wire.counters.exchanges_complete == 1
+
+
+def test_both_ends_agree_on_the_position_of_a_later_exchange():
+    positions = []
+    for client in (True, False):
+        wire = Wire(client=client).opened().request(GET).response(OK).request(GET).response(OK)
+        assert [exchange.reused for exchange in wire.exchanges] == [False, True]
+        positions.append(wire.exchanges[1].position)
+    assert positions[0] == positions[1]
+    assert positions[0].offset == len(GET)
+
+
+def test_times_are_those_of_the_calls_that_moved_first_and_last_bytes():
+    wire = Wire().opened()
+    wire.request(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nab", took=500_000)
+    start = wire.now - 500_000
+    wire.request(b"cd", took=400_000)
+    request_end = wire.now
+    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+    response_start = wire.now
+    wire.response(b"k")
+    (exchange,) = wire.exchanges
+    assert exchange.start_ktime_ns == start
+    assert exchange.request_end_ktime_ns == request_end
+    assert exchange.response_start_ktime_ns == response_start
+    assert exchange.end_ktime_ns == exchange.observed_ktime_ns == wire.now
+    assert exchange.tid == 11
+
+
+def test_content_beyond_the_limit_is_counted_and_not_kept():
+    wire = Wire(body_limit=3).opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nab").response(b"cdef")
+    assert wire.exchanges[0].response.body == Body(b"abc", 6, True)
+
+
+def test_a_limit_of_zero_keeps_no_content_and_counts_exactly():
+    wire = Wire(body_limit=0).opened().request(GET).response(OK)
+    assert wire.exchanges[0].response.body == Body(b"", 2, True)
+
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"
+    b'3;name="v"\r\nabc\r\n0A \r\n0123456789\r\n00\r\nX-Sum: 7\r\n\r\n'
+)
+
+
+def test_chunks_with_extensions_and_trailers_give_content_without_framing():
+    wire = Wire().opened().request(GET).response(CHUNKED)
+    response = wire.exchanges[0].response
+    assert response.body == Body(b"abc0123456789", 13, False)
+    assert response.trailers == ((b"x-sum", b"7"),)
+    assert response.wire_size == len(CHUNKED)
+
+
+@pytest.mark.parametrize("cut", range(1, len(CHUNKED)))
+def test_a_response_cut_anywhere_is_the_same_response(cut):
+    whole = Wire().opened().request(GET).response(CHUNKED)
+    split = Wire().opened().request(GET).response(CHUNKED[:cut]).response(CHUNKED[cut:])
+    assert split.exchanges[0].response == whole.exchanges[0].response
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"304 Not Modified"])
+def test_the_response_to_head_has_no_body_whatever_its_length_says(status):
+    head = b"HTTP/1.1 " + status + b"\r\nContent-Length: 99\r\n\r\n"
+    wire = Wire().opened().request(b"HEAD / HTTP/1.1\r\n\r\n").response(head)
+    wire.request(GET).response(OK)
+    assert [exchange.response.body.size for exchange in wire.exchanges] == [0, 2]
+    assert wire.exchanges[1].request.method == b"GET"
+
+
+def test_interim_responses_leave_their_status_only():
+    wire = Wire().opened().request(b"PUT / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
+    wire.response(b"HTTP/1.1 100 Continue\r\n\r\n").request(b"x")
+    wire.response(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+    wire.response(OK)
+    started = wire.now
+    (exchange,) = wire.exchanges
+    assert exchange.response.interim == (100, 103)
+    assert exchange.response.wire_size == len(OK)
+    assert exchange.response_start_ktime_ns == started
+
+
+def test_pipelined_requests_are_paired_in_order():
+    wire = Wire().opened()
+    wire.request(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HT").request(
+        b"TP/1.1\r\n\r\n"
+    )
+    wire.response(OK + EMPTY + b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        ((b"GET", b"/1"), 200, None),
+        ((b"GET", b"/2"), 204, None),
+        ((b"GET", b"/3"), 404, None),
+    ]
+
+
+def test_an_early_response_waits_for_the_rest_of_its_request():
+    wire = Wire().opened().request(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nab")
+    wire.response(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+    assert not wire.exchanges
+    wire.request(b"cd")
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"POST", b"/"), 413, None)
+    assert exchange.end_ktime_ns == wire.now
+
+
+def test_an_early_response_and_a_close_are_emitted_once():
+    wire = Wire().opened().request(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nab")
+    wire.response(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+    wire.closed(CloseReason.INGRESS_END).closed()
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"POST", b"/"), 413, ExchangeError.CONNECTION_CLOSED)
+    assert not exchange.request.complete
+    assert exchange.response.complete
+    assert wire.connections.open_connections == 0
+
+
+def test_a_response_reported_before_its_requests_write_returned_is_paired():
+    wire = Wire().opened().response(OK)
+    assert not wire.exchanges
+    wire.request(GET, took=5_000_000).request(GET).response(EMPTY)
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        ((b"GET", b"/a"), 200, None),
+        ((b"GET", b"/a"), 204, None),
+    ]
+
+
+def test_a_response_that_no_request_explains_is_emitted_alone():
+    wire = Wire().opened(from_start=False)
+    wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.response(OK).request(GET).response(EMPTY)
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        (None, 200, None),
+        ((b"GET", b"/a"), 204, None),
+    ]
+    assert wire.exchanges[0].reused
+    assert wire.exchanges[0].position.offset is None
+
+
+def test_a_body_delimited_by_the_close_ends_with_the_stream():
+    wire = Wire().opened().request(GET).response(b"HTTP/1.0 200 OK\r\n\r\nab").response(b"cd")
+    assert not wire.exchanges
+    wire.closed(CloseReason.INGRESS_END)
+    (exchange,) = wire.exchanges
+    assert exchange.response.body.content == b"abcd"
+    assert exchange.response.version == "1.0"
+    assert exchange.response.complete
+    assert exchange.error is None
+
+
+def test_a_reset_leaves_a_body_delimited_by_the_close_incomplete():
+    wire = Wire().opened().request(GET).response(b"HTTP/1.0 200 OK\r\n\r\nab")
+    wire.closed(CloseReason.RESET)
+    (exchange,) = wire.exchanges
+    assert exchange.response.body.content == b"ab"
+    assert not exchange.response.complete
+    assert exchange.error == ExchangeError.CONNECTION_RESET
+
+
+def test_an_accepted_connect_turns_the_connection_opaque():
+    wire = Wire().opened().request(b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n")
+    wire.response(b"HTTP/1.1 200 Connection established\r\n\r\n").request(b"\x16\x03\x01")
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"CONNECT", b"h:443"), 200, None)
+    assert wire.opaque == [1]
+    assert wire.counters.opaque_tunnel == 1
+    assert wire.counters.opaque_bytes == 3
+
+
+def test_a_refused_connect_leaves_http_going_on():
+    wire = Wire().opened().request(b"CONNECT h:443 HTTP/1.1\r\n\r\n")
+    wire.response(b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno").request(GET).response(OK)
+    assert [exchange.response.status for exchange in wire.exchanges] == [407, 200]
+    assert not wire.opaque
+
+
+def test_a_granted_upgrade_ends_http_and_the_frames_behind_it_are_not_read():
+    wire = Wire().opened()
+    wire.request(b"GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    wire.response(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x05hello")
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"GET", b"/ws"), 101, None)
+    assert wire.opaque == [1]
+
+
+def test_an_upgrade_that_is_ignored_changes_nothing():
+    wire = Wire().opened()
+    wire.request(b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n").response(OK).request(GET).response(OK)
+    assert [summary(exchange)[1:] for exchange in wire.exchanges] == [(200, None), (200, None)]
+    assert not wire.opaque
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://h/a?b", b"*", b"/%20%zz", b"/\xc3\xa9", b"//x//", b"/a b"]
+)
+def test_every_form_of_target_is_kept_as_sent(target):
+    wire = Wire().opened().request(GET).response(OK)
+    wire.request(b"OPTIONS " + target + b" HTTP/1.1\r\n\r\n").response(OK)
+    assert wire.exchanges[1].request.target == target
+
+
+def test_empty_lines_before_a_request_are_not_part_of_it():
+    wire = Wire().opened().request(b"\r\n\r\n" + GET).response(OK).request(b"\r\n").request(GET)
+    wire.response(OK)
+    assert [exchange.request.wire_size for exchange in wire.exchanges] == [len(GET), len(GET)]
+    assert wire.exchanges[0].position.offset == 4
+
+
+def test_names_of_any_case_bare_line_feeds_and_folded_lines_are_read():
+    wire = Wire().opened().request(b"GET / HTTP/1.1\nX-A: 1\n 2\r\n\t3 \nHOST:\n\n")
+    wire.response(b"HTTP/1.1 200\nCONTENT-LENGTH:2\n\nok")
+    (exchange,) = wire.exchanges
+    assert exchange.request.fields == ((b"x-a", b"1 2 3"), (b"host", b""))
+    assert exchange.response.reason == b""
+    assert exchange.response.body.content == b"ok"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: -1",
+        b"Content-Length: +1",
+        b"Content-Length: 1 1",
+        b"Content-Length: 1\r\nContent-Length: 2",
+        b"Content-Length: 99999999999999999999",
+        b"Content-Length:",
+        b"Content-Length: 1\r\n 0",
+        b"Transfer-Encoding: gzip",
+        b"Transfer-Encoding: chunked, gzip",
+        b"Content-Length : 1",
+        b"no colon",
+        b": no name",
+    ],
+)
+def test_a_head_whose_framing_readers_would_dispute_is_malformed(fields):
+    wire = Wire().opened().request(b"POST / HTTP/1.1\r\n" + fields + b"\r\n\r\nx")
+    assert wire.opaque == [1]
+    assert wire.counters.messages_malformed == 1
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"POST", b"/"), None, ExchangeError.MALFORMED)
+
+
+@pytest.mark.parametrize("line", [b"x", b"-1", b"0x1", b"1_0", b"", b"f" * 16, b"1 1"])
+def test_a_broken_chunk_size_is_malformed_and_what_is_known_is_emitted(line):
+    wire = Wire().opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + line + b"\r\n")
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"GET", b"/a"), 200, ExchangeError.MALFORMED)
+    assert wire.opaque == [1]
+
+
+def test_equal_lengths_in_a_list_are_one_length():
+    wire = Wire().opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nok")
+    assert wire.exchanges[0].response.body.content == b"ok"
+
+
+@pytest.mark.parametrize("pieces", [1, 70])
+def test_a_head_beyond_its_bound_is_malformed(pieces):
+    wire = Wire().opened().request(b"GET / HTTP/1.1\r\n")
+    for _ in range(pieces):
+        wire.request(b"X-A: " + b"a" * (70_000 // pieces) + b"\r\n")
+    assert wire.opaque == [1]
+    assert summary(wire.exchanges[0]) == ((b"GET", b"/"), None, ExchangeError.MALFORMED)
+
+
+def test_garbage_behind_a_response_is_malformed_and_ends_the_reading():
+    wire = Wire().opened().request(GET).response(OK + b"\x00garbage\r\n\r\n")
+    assert summary(wire.exchanges[0])[1:] == (200, None)
+    assert wire.counters.opaque_malformed == 1
+
+
+# Gaps.
+
+
+def test_a_gap_inside_a_body_of_known_length_costs_only_its_bytes():
+    wire = Wire().opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", lost=3).response(b"fghij")
+    wire.request(GET).response(OK)
+    first, second = wire.exchanges
+    assert first.response.body == Body(b"ab", 10, True)
+    assert first.lost_bytes == 3
+    assert first.response.complete
+    assert first.error is None
+    assert summary(second) == ((b"GET", b"/a"), 200, None)
+    assert wire.counters.gap_bytes == 3
+
+
+def test_a_gap_inside_one_chunk_costs_only_its_bytes():
+    wire = Wire().opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nab", lost=6)
+    wire.response(b"\r\n1\r\nx\r\n0\r\n\r\n").request(GET).response(OK)
+    assert wire.exchanges[0].response.body == Body(b"ab", 9, True)
+    assert wire.exchanges[0].lost_bytes == 6
+    assert summary(wire.exchanges[1]) == ((b"GET", b"/a"), 200, None)
+
+
+def test_a_gap_that_ends_a_body_exactly_completes_it():
+    wire = Wire().opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", lost=8)
+    (exchange,) = wire.exchanges
+    assert exchange.response.complete
+    assert exchange.end_ktime_ns == wire.now
+
+
+def test_a_gap_in_chunk_framing_truncates_and_reading_goes_on_at_the_next_start_line():
+    wire = Wire().opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nab", lost=7)
+    wire.response(b"more HTTP/1.1 200 OK\r\n\r\n").request(b"GET /b HTTP/1.1\r\n\r\n").response(OK)
+    first, second = wire.exchanges
+    assert summary(first) == ((b"GET", b"/a"), 200, ExchangeError.TRUNCATED)
+    assert not first.response.complete
+    assert summary(second) == ((b"GET", b"/b"), 200, None)
+
+
+def test_a_gap_in_a_request_head_keeps_what_stood_before_it():
+    wire = Wire().opened().request(b"GET /a HTTP/1.1\r\nHost: h\r\nX-A: b", lost=9)
+    wire.response(OK)
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"GET", b"/a"), 200, ExchangeError.TRUNCATED)
+    assert exchange.request.fields == ((b"host", b"h"),)
+    assert not exchange.request.complete
+
+
+def test_a_lost_exchange_does_not_shift_the_pairs_behind_it():
+    wire = Wire().opened().request(GET).response(OK)
+    wire.missed(Direction.EGRESS, 50).missed(Direction.INGRESS, 60)
+    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(EMPTY)
+    wire.request(b"GET /d HTTP/1.1\r\n\r\n").response(OK)
+    # Whether 204 answers /c or one more lost request cannot be told from here.
+    assert [summary(exchange) for exchange in wire.exchanges[1:]] == [
+        ((b"GET", b"/c"), None, ExchangeError.TRUNCATED),
+        (None, 204, None),
+        ((b"GET", b"/d"), 200, None),
+    ]
+
+
+def test_a_lost_request_leaves_its_response_alone():
+    wire = Wire().opened().request(GET).response(OK).missed(Direction.EGRESS, 50).response(EMPTY)
+    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(OK)
+    assert [summary(exchange) for exchange in wire.exchanges[1:]] == [
+        (None, 204, None),
+        ((b"GET", b"/c"), 200, None),
+    ]
+
+
+def test_a_request_that_begins_after_a_noticed_loss_is_paired():
+    wire = Wire().opened().request(b"GET /b HTTP/1.1\r\n\r\n").response(b"", lost=50)
+    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(EMPTY)
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        ((b"GET", b"/b"), None, ExchangeError.TRUNCATED),
+        ((b"GET", b"/c"), 204, None),
+    ]
+
+
+def test_a_response_never_answers_a_request_behind_an_unanswered_hidden_one():
+    wire = Wire().opened().request(GET).response(OK).missed(Direction.EGRESS, 50)
+    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(EMPTY).response(OK)
+    wire.later(2 * SECOND)
+    assert [summary(exchange) for exchange in wire.exchanges[1:]] == [
+        ((b"GET", b"/c"), None, ExchangeError.TRUNCATED),
+        (None, 204, None),
+        (None, 200, None),
+    ]
+
+
+def test_midway_a_length_followed_by_a_status_line_was_an_answer_to_head():
+    wire = Wire().opened(from_start=False)
+    wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")
+    ended = wire.now
+    wire.response(OK).later(2 * SECOND)
+    assert [exchange.response.body.size for exchange in wire.exchanges] == [0, 2]
+    assert wire.exchanges[0].end_ktime_ns == ended
+
+
+def test_midway_bytes_are_skipped_until_an_event_begins_with_a_start_line():
+    wire = Wire().opened(from_start=False)
+    wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.response(b"tail of a body" + OK).request(b"GET /a HTT").request(GET).response(OK)
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"GET", b"/a"), 200, None)
+    assert wire.counters.skipped_bytes == len(b"tail of a body" + OK) + len(b"GET /a HTT")
+
+
+def test_lines_of_sensitive_fields_and_queries_are_in_no_table():
+    heads = HeadParser()
+    names = [b"Authorization", b"cookie", b"X-My-Token", b"x-SESSION-id", b"Api-Key", b"X-Api_Key"]
+    lines = [name + b": s3cret\r" for name in names]
+    lines += [b"Referer: /?code=s3cret\r", b"Accept: */*\r"]
+    for _ in range(2):
+        section = heads.section(lines, 0, len(lines))
+    assert field_value(section.fields, b"authorization") == b"s3cret"
+    assert list(heads._lines) == [b"Accept: */*\r"]
+    assert b"s3cret" not in b"".join(heads._names)
+
+
+def test_the_tables_of_lines_and_names_are_bounded():
+    heads = HeadParser()
+    for number in range(10_000):
+        heads.section([b"X-%d: %d" % (number % 3000, number), b"Date: %d" % number], 0, 2)
+    assert len(heads._lines) <= 4096
+    assert len(heads._names) <= 1024
+    dates = [line for line in heads._lines if line.startswith(b"Date")]
+    assert len(dates) <= 64 * 12
