@@ -75,14 +75,13 @@ class RedactionCounters:
 class Redactor:
     """Takes secrets out of exchanges. One instance serves one thread."""
 
-    __slots__ = ("_actions", "_kept", "_names", "_replaced", "counters")
+    __slots__ = ("_actions", "_kept", "_names", "counters")
 
     def __init__(self, settings: RedactionSettings | None = None) -> None:
         self.counters = RedactionCounters()
         self._names = SecretNames(settings or RedactionSettings())
         self._actions: dict[bytes, int] = {}
         self._kept: set[bytes] = set()  # the names whose action is to keep: most of them
-        self._replaced: dict[bytes, Field] = {}
 
     def redact(self, exchange: Exchange) -> Exchange:
         """The exchange without secrets; the same object when it had none."""
@@ -187,45 +186,37 @@ class Redactor:
             name = field[0]
             if name in kept or (name == b"host" and b"@" not in field[1]):
                 continue
-            new = self._redact_field(field)
-            if new is not field:
-                return self._rebuilt(fields, field, new)
+            # Identity is asked of the value: mypyc makes a new tuple whenever a field is passed on.
+            if self._redact_field(name, field[1]) is not field[1]:
+                return self._rebuilt(fields)
         return fields
 
-    def _rebuilt(
-        self, fields: tuple[Field, ...], first: Field, replacement: Field
-    ) -> tuple[Field, ...]:
-        """All fields, of which `first` is known to be the first that changes."""
+    def _rebuilt(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:
         kept = self._kept
         return tuple(
             [
-                field
-                if field[0] in kept
-                else replacement
-                if field is first
-                else self._redact_field(field)
+                field if field[0] in kept else (field[0], self._redact_field(field[0], field[1]))
                 for field in fields
             ]
         )
 
-    def _redact_field(self, field: Field) -> Field:
-        """The field without its secret; the same object if it has none."""
-        name, value = field
+    def _redact_field(self, name: bytes, value: bytes) -> bytes:
+        """The value without its secret; the same object if it has none."""
         action = self._actions.get(name)
         if action is None:
             action = self._decide(name)
         if action == _AUTHORITY:
-            return field if b"@" not in value else (name, redact_authority(value))
-        if action == _KEEP or value == REDACTED or not value:
-            return field
+            return value if b"@" not in value else redact_authority(value)
+        if action == _KEEP or not value or value == REDACTED:
+            return value
         if action == _REPLACE:
-            return self._replacement(name)
+            return REDACTED
         try:
             new = self._redact_value(action, value)
         except Exception:  # noqa: BLE001 -- whatever failed, the value must not pass
             self.counters.failures += 1
-            new = REDACTED
-        return field if new == value else (name, new)
+            return REDACTED
+        return value if new == value else new
 
     def _redact_value(self, action: int, value: bytes) -> bytes:
         names = self._names
@@ -262,20 +253,11 @@ class Redactor:
             if len(self._actions) >= _MAX_MEMO:
                 # Names are few; whoever makes up thousands shall not push out the others for good.
                 self._actions.clear()
-                self._replaced.clear()
                 self._kept.clear()
             self._actions[name] = action
             if action == _KEEP:
                 self._kept.add(name)
         return action
-
-    def _replacement(self, name: bytes) -> Field:
-        field = self._replaced.get(name)
-        if field is None:
-            field = (name, REDACTED)
-            if len(name) <= _MAX_MEMO_NAME:
-                self._replaced[name] = field
-        return field
 
     def _redact_body(self, body: Body, fields: tuple[Field, ...]) -> Body:
         media_type = field_value(fields, b"content-type") or b""

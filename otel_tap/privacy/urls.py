@@ -67,7 +67,9 @@ def redact_form(form: bytes, names: SecretNames) -> bytes:
 def redact_authority(authority: bytes) -> bytes:
     """`user:password@host` without its user information."""
     at = authority.rfind(b"@")
-    return authority if at < 0 else USERINFO + authority[at + 1 :]
+    if at < 0 or authority[: at + 1] == USERINFO:
+        return authority
+    return USERINFO + authority[at + 1 :]
 
 
 def _without_userinfo(url: bytes) -> bytes:
