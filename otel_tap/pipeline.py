@@ -19,7 +19,7 @@ from otel_tap.events import (
     ProcessExited,
     ProcessStarted,
 )
-from otel_tap.exchange import Connection, Exchange, Role
+from otel_tap.exchange import Exchange
 from otel_tap.filters import ExchangeFilter
 from otel_tap.origin import Origin
 from otel_tap.privacy import Redactor
@@ -50,7 +50,11 @@ Take = Callable[[Exchange, Origin], None]
 
 
 class Pipeline:
-    """Events in, finished exchanges out to every one of `takers`."""
+    """Events in, finished exchanges out to every one of `takers`.
+
+    `on_opaque` gets connections of which no more bytes are wanted, `on_end_met` the TCP initial
+    sequence numbers (own, peer's) of every connection whose process is wanted.
+    """
 
     def __init__(
         self,
@@ -62,12 +66,13 @@ class Pipeline:
         redactor: Redactor,
         takers: Sequence[Take],
         on_opaque: Callable[[int], None] | None = None,
-        on_request: Callable[[Connection, Role], None] | None = None,
+        on_end_met: Callable[[int, int], None] | None = None,
     ) -> None:
         self._origins = origins
         self._filter = exchange_filter
         self._redactor = redactor
         self._takers = tuple(takers)
+        self._on_end_met = on_end_met
         self.connections = Connections(
             body_limit=body_limit,
             idle_timeout_ns=idle_timeout_ns,
@@ -91,7 +96,9 @@ class Pipeline:
             self.lost_bytes[reason] = self.lost_bytes.get(reason, 0) + event.byte_count
         else:
             if isinstance(event, ConnectionOpened):
-                self._origins.met(event.tgid, event.ktime_ns)
+                origin = self._origins.met(event.tgid, event.ktime_ns)
+                if self._on_end_met is not None and self._filter.matches_process(origin):
+                    self._on_end_met(event.iss, event.irs)
             self.connections.handle(event)
             if isinstance(event, ProcessExited):
                 self._origins.process_exited(event.tgid)

@@ -1,0 +1,112 @@
+"""Groups encoded records by process into whole OTLP requests of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otel_tap._version import __version__
+from otel_tap.exchange import Exchange
+from otel_tap.origin import Origin
+from otel_tap.telemetry import names
+from otel_tap.telemetry.chunk import Chunk, Signal
+from otel_tap.telemetry.otlp import field
+from otel_tap.telemetry.records import RecordEncoder
+from otel_tap.telemetry.resource import Resources
+
+MAX_CHUNK_BYTES = 3_500_000
+"""Below gRPC's default limit of 4 MiB for one message."""
+
+_SCOPE = field(
+    b"\x0a",
+    field(b"\x0a", names.SCOPE_NAME.encode()) + field(b"\x12", __version__.encode()),
+)
+_SCHEMA_URL = field(b"\x1a", names.SCHEMA_URL.encode())
+_GROUP_OVERHEAD = len(_SCOPE) + 2 * len(_SCHEMA_URL) + 32
+
+
+class _Group:
+    """Records of one signal that wait, by Resource."""
+
+    __slots__ = ("_by_resource", "count", "size")
+
+    def __init__(self) -> None:
+        self._by_resource: dict[bytes, list[bytes]] = {}
+        self.count = 0
+        self.size = 0
+
+    def add(self, resource: bytes, record: bytes) -> None:
+        records = self._by_resource.get(resource)
+        if records is None:
+            records = self._by_resource[resource] = []
+            self.size += len(resource) + _GROUP_OVERHEAD
+        records.append(record)
+        self.count += 1
+        self.size += len(record)
+
+    def take(self) -> bytes:
+        """Everything as one request; ResourceSpans and ResourceLogs have the same numbers."""
+        request = b"".join(
+            field(b"\x0a", resource + field(b"\x12", _SCOPE + b"".join(records) + _SCHEMA_URL))
+            for resource, records in self._by_resource.items()
+        )
+        self._by_resource.clear()
+        self.count = self.size = 0
+        return request
+
+
+class Batcher:
+    """Collects records and hands over chunks: when one is full, or after `delay_ns`.
+
+    `hand_over` gets each chunk; it must not block. One instance serves one thread.
+    """
+
+    def __init__(
+        self,
+        encoder: RecordEncoder,
+        hand_over: Callable[[Chunk], object],
+        *,
+        delay_ns: int = 1_000_000_000,
+        max_records: int = 2048,
+    ) -> None:
+        self._encoder = encoder
+        self._hand_over = hand_over
+        self._delay_ns = delay_ns
+        self._max_records = max_records
+        self._resources = Resources()
+        self._spans = _Group()
+        self._logs = _Group()
+        self._due_ktime_ns = 0
+
+    def add(self, exchange: Exchange, origin: Origin) -> None:
+        """One finished exchange; it has passed redaction."""
+        resource = self._resources.of(origin)
+        encoded = self._encoder.encode(exchange)
+        if not self._due_ktime_ns:
+            self._due_ktime_ns = exchange.observed_ktime_ns + self._delay_ns
+        if encoded.span:
+            self._put(Signal.TRACES, self._spans, resource, encoded.span)
+        if encoded.log:
+            self._put(Signal.LOGS, self._logs, resource, encoded.log)
+
+    def _put(self, signal: Signal, group: _Group, resource: bytes, record: bytes) -> None:
+        if group.count and group.size + len(record) + len(resource) > MAX_CHUNK_BYTES:
+            self._send(signal, group)
+        group.add(resource, record)
+        if group.count >= self._max_records:
+            self._send(signal, group)
+
+    def _send(self, signal: Signal, group: _Group) -> None:
+        count = group.count
+        if count:
+            self._hand_over(Chunk(signal, group.take(), count))
+
+    def tick(self, ktime_ns: int) -> None:
+        """Time has passed: what has waited long enough goes."""
+        if self._due_ktime_ns and ktime_ns >= self._due_ktime_ns:
+            self.flush()
+
+    def flush(self) -> None:
+        """Everything goes now."""
+        self._due_ktime_ns = 0
+        self._send(Signal.TRACES, self._spans)
+        self._send(Signal.LOGS, self._logs)

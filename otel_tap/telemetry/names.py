@@ -1,0 +1,129 @@
+"""Names of everything that leaves the program, and where they may stand.
+
+Source: OpenTelemetry semantic conventions 1.44.0; own facts live under ``otel_tap.``. The sets are
+what dashboards and Collector configurations are tested against.
+"""
+
+from __future__ import annotations
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+SCOPE_NAME = "otel_tap"
+EVENT_NAME = "otel_tap.http.exchange"
+
+HTTP_REQUEST_METHOD = "http.request.method"
+HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original"
+HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
+HTTP_REQUEST_BODY_SIZE = "http.request.body.size"
+HTTP_RESPONSE_BODY_SIZE = "http.response.body.size"
+HTTP_REQUEST_SIZE = "http.request.size"
+HTTP_RESPONSE_SIZE = "http.response.size"
+HTTP_REQUEST_BODY_CONTENT = "http.request.body.content"
+HTTP_RESPONSE_BODY_CONTENT = "http.response.body.content"
+HTTP_REQUEST_HEADER = "http.request.header."
+HTTP_RESPONSE_HEADER = "http.response.header."
+ERROR_TYPE = "error.type"
+URL_FULL = "url.full"
+URL_SCHEME = "url.scheme"
+URL_PATH = "url.path"
+URL_QUERY = "url.query"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+CLIENT_ADDRESS = "client.address"
+CLIENT_PORT = "client.port"
+NETWORK_PEER_ADDRESS = "network.peer.address"
+NETWORK_PEER_PORT = "network.peer.port"
+NETWORK_PROTOCOL_VERSION = "network.protocol.version"
+NETWORK_TRANSPORT = "network.transport"
+USER_AGENT_ORIGINAL = "user_agent.original"
+
+TRUNCATED = "otel_tap.capture.truncated"
+LOST_BYTES = "otel_tap.capture.lost_bytes"
+TLS_LIBRARY = "otel_tap.tls.library"
+CONNECTION_REUSED = "otel_tap.connection.reused"
+PEER_EVIDENCE = "otel_tap.peer.evidence"
+
+SERVICE_NAME = "service.name"
+SERVICE_INSTANCE_ID = "service.instance.id"
+PROCESS_PID = "process.pid"
+PROCESS_PARENT_PID = "process.parent_pid"
+PROCESS_CREATION_TIME = "process.creation.time"
+PROCESS_EXECUTABLE_NAME = "process.executable.name"
+PROCESS_EXECUTABLE_PATH = "process.executable.path"
+PROCESS_COMMAND = "process.command"
+PROCESS_COMMAND_LINE = "process.command_line"
+PROCESS_OWNER = "process.owner"
+CONTAINER_ID = "container.id"
+CONTAINER_RUNTIME_NAME = "container.runtime.name"
+K8S_POD_UID = "k8s.pod.uid"
+HOST_NAME = "host.name"
+HOST_ID = "host.id"
+HOST_ARCH = "host.arch"
+OS_TYPE = "os.type"
+OS_VERSION = "os.version"
+TELEMETRY_DISTRO_NAME = "telemetry.distro.name"
+TELEMETRY_DISTRO_VERSION = "telemetry.distro.version"
+
+OPT_IN_ATTRIBUTES = frozenset(
+    {
+        CLIENT_PORT,
+        HTTP_REQUEST_BODY_SIZE,
+        HTTP_REQUEST_SIZE,
+        HTTP_RESPONSE_BODY_SIZE,
+        HTTP_RESPONSE_SIZE,
+        NETWORK_TRANSPORT,
+        URL_PATH,
+        URL_QUERY,
+        URL_SCHEME,
+        USER_AGENT_ORIGINAL,
+    }
+)
+"""Attributes that settings may ask for; some of them one end carries anyway."""
+
+SPAN_ATTRIBUTES = OPT_IN_ATTRIBUTES | {
+    HTTP_REQUEST_METHOD,
+    HTTP_REQUEST_METHOD_ORIGINAL,
+    HTTP_RESPONSE_STATUS_CODE,
+    ERROR_TYPE,
+    URL_FULL,
+    SERVER_ADDRESS,
+    SERVER_PORT,
+    CLIENT_ADDRESS,
+    NETWORK_PEER_ADDRESS,
+    NETWORK_PEER_PORT,
+    NETWORK_PROTOCOL_VERSION,
+    TRUNCATED,
+    LOST_BYTES,
+    TLS_LIBRARY,
+    CONNECTION_REUSED,
+    PEER_EVIDENCE,
+}
+"""Attributes of spans; besides, allowed headers under their two prefixes."""
+
+LOG_ATTRIBUTES = SPAN_ATTRIBUTES | {HTTP_REQUEST_BODY_CONTENT, HTTP_RESPONSE_BODY_CONTENT}
+"""Attributes of log records: the span's, and bodies when they are asked for."""
+
+RESOURCE_ATTRIBUTES = frozenset(
+    {
+        SERVICE_NAME,
+        SERVICE_INSTANCE_ID,
+        PROCESS_PID,
+        PROCESS_PARENT_PID,
+        PROCESS_CREATION_TIME,
+        PROCESS_EXECUTABLE_NAME,
+        PROCESS_EXECUTABLE_PATH,
+        PROCESS_COMMAND,
+        PROCESS_COMMAND_LINE,
+        PROCESS_OWNER,
+        CONTAINER_ID,
+        CONTAINER_RUNTIME_NAME,
+        K8S_POD_UID,
+        HOST_NAME,
+        HOST_ID,
+        HOST_ARCH,
+        OS_TYPE,
+        OS_VERSION,
+        TELEMETRY_DISTRO_NAME,
+        TELEMETRY_DISTRO_VERSION,
+    }
+)
+"""Attributes of the Resource; besides, what the target's own OTEL_RESOURCE_ATTRIBUTES declare."""
