@@ -394,6 +394,11 @@ static __noinline int socket_bytes(struct socket_call *call)
 	/* What TCP says moved since the last call, whatever this call returned (MSG_PEEK: nothing).
 	 */
 	moved = sequence - state->sequence[direction];
+	/* A read that reached the end of the stream also passed the FIN, which is no byte. */
+	if (direction == OT_INGRESS && moved == call->result + 1 && fin_received(found.sk)) {
+		moved--;
+		sequence--;
+	}
 	if (!moved || moved > 0x7fffffff)
 		return 0;
 	state->sequence[direction] = sequence;

@@ -97,6 +97,14 @@ static __always_inline __u32 stream_sequence(struct sock *sk, __u32 direction)
 	return BPF_CORE_READ(tcp, copied_seq);
 }
 
+static __always_inline int fin_received(struct sock *sk)
+{
+	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+
+	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING ||
+	       state == TCP_TIME_WAIT || state == TCP_CLOSE;
+}
+
 /*
  * A socket met for the first time. Acknowledgements move two counters together while they are
  * read here, so they are read until both reads agree.

@@ -35,7 +35,7 @@ __all__ = ["Connections", "Counters"]
 
 CONNECTION_LIMIT = 262_144
 FORGET_NS = 3_600 * 1_000_000_000
-LINGER_NS = 1_000_000_000  # after CLOSED, reads of what the kernel had buffered may follow
+LINGER_NS = 1_000_000_000  # after CLOSED or RESET, reads of what the kernel had buffered may follow
 _SCAN_NS = 1_000_000_000
 
 _UNSEEN = -1
@@ -47,6 +47,7 @@ class ConnectionState:
     __slots__ = (
         "carrier",
         "closed_ktime_ns",
+        "closing_error",
         "ingress_ended",
         "last_ktime_ns",
         "next_egress",
@@ -65,6 +66,7 @@ class ConnectionState:
         self.next_egress = _UNSEEN
         self.last_ktime_ns = ktime_ns
         self.closed_ktime_ns = 0
+        self.closing_error: ExchangeError | None = None  # of what is left open, once closed
         self.ingress_ended = False
 
 
@@ -134,7 +136,7 @@ class Connections:
             _, connection_id = closing.popleft()
             state = self._states.get(connection_id)
             if state is not None:
-                self._finish(state, ktime_ns, ExchangeError.CONNECTION_CLOSED)
+                self._finish(state, ktime_ns)
         if ktime_ns - self._scanned_ns < _SCAN_NS:
             return
         self._scanned_ns = ktime_ns
@@ -238,7 +240,10 @@ class Connections:
 
     def _exited(self, event: ProcessExited) -> None:
         for connection_id in tuple(self._by_tgid.get(event.tgid, ())):
-            self._finish(self._states[connection_id], event.ktime_ns, ExchangeError.PROCESS_EXITED)
+            state = self._states[connection_id]
+            if state.closing_error is None:
+                state.closing_error = ExchangeError.PROCESS_EXITED
+            self._finish(state, event.ktime_ns)
 
     # Streams.
 
@@ -307,22 +312,30 @@ class Connections:
             state.socket_id = socket_id
 
     def _close(self, state: ConnectionState, ktime_ns: int, reason: CloseReason) -> None:
-        if reason == CloseReason.RESET:
-            self._finish(state, ktime_ns, ExchangeError.CONNECTION_RESET)
-        elif reason == CloseReason.EGRESS_END:
+        if reason == CloseReason.EGRESS_END:
             state.protocol.end(Direction.EGRESS, ktime_ns)
         elif reason == CloseReason.INGRESS_END:
             state.ingress_ended = True
-            state.protocol.end(Direction.INGRESS, ktime_ns)
-            if state.closed_ktime_ns:
-                self._finish(state, ktime_ns, ExchangeError.CONNECTION_CLOSED)
-        elif state.ingress_ended:
-            self._finish(state, ktime_ns, ExchangeError.CONNECTION_CLOSED)
-        elif not state.closed_ktime_ns:
-            state.closed_ktime_ns = ktime_ns
-            self._closing.append((ktime_ns, state.carrier.connection.connection_id))
+            if state.closing_error is not None:
+                self._finish(state, ktime_ns)
+            else:
+                state.protocol.end(Direction.INGRESS, ktime_ns)
+        else:
+            # A TLS session is over twice: when it is freed and when its socket closes. Only then
+            # is it known both that no more bytes come and whether a reset was the reason.
+            again = state.closing_error is not None
+            if reason == CloseReason.RESET:
+                state.closing_error = ExchangeError.CONNECTION_RESET
+            elif state.closing_error is None:
+                state.closing_error = ExchangeError.CONNECTION_CLOSED
+            if state.ingress_ended or again:
+                self._finish(state, ktime_ns)
+            elif not state.closed_ktime_ns:
+                state.closed_ktime_ns = ktime_ns
+                self._closing.append((ktime_ns, state.carrier.connection.connection_id))
 
-    def _finish(self, state: ConnectionState, ktime_ns: int, error: ExchangeError) -> None:
+    def _finish(self, state: ConnectionState, ktime_ns: int) -> None:
+        error = state.closing_error or ExchangeError.CONNECTION_CLOSED
         if error == ExchangeError.CONNECTION_RESET:
             state.protocol.abort(ktime_ns, error)
         else:

@@ -130,7 +130,19 @@ class Origins:
         return len(self._entries)
 
     def process_started(self, event: ProcessStarted) -> None:
-        """Remember what the kernel said; replaces whatever had this tgid."""
+        """Remember what the kernel said; replaces whatever had this tgid.
+
+        An event without a file name only announces a process that was met: what its exec said
+        before stays.
+        """
+        known = self._entries.get(event.tgid)
+        if (
+            not event.filename
+            and known is not None
+            and known.started is not None
+            and known.started.start_boottime_ns == event.start_boottime_ns
+        ):
+            return
         self._put(event.tgid, _Entry(event))
 
     def process_exited(self, tgid: int) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 from otel_tap.errors import OtelTapError
 
@@ -71,7 +72,7 @@ class Nginx:
         self.certificate = folder / "certificate.pem"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Nginx:
+    def __enter__(self) -> Self:
         content = self.folder / "content"
         content.mkdir()
         (content / "report").write_bytes(b"0123456789" * (REPORT_BYTES // 10))

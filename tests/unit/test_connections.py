@@ -189,17 +189,35 @@ def test_a_half_closed_client_still_gets_its_response():
 
 def test_a_reset_ends_what_is_open_and_says_so():
     wire = Wire().opened().request(b"GET /a HTTP/1.1\r\nHost: h\r\nX-").closed(CloseReason.RESET)
+    wire.later(2 * SECOND)
     (exchange,) = wire.exchanges
     assert exchange.error == ExchangeError.CONNECTION_RESET
     assert (exchange.request.target, exchange.request.complete) == (b"/a", False)
     assert exchange.request.fields == ((b"host", b"h"),)
 
 
+def test_bytes_that_were_buffered_before_a_reset_still_count():
+    wire = Wire().opened().request(GET).closed(CloseReason.RESET)
+    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab").later(2 * SECOND)
+    (exchange,) = wire.exchanges
+    assert exchange.error == ExchangeError.CONNECTION_RESET
+    assert (exchange.response.status, exchange.response.body.size) == (200, 2)
+
+
+def test_a_reset_behind_a_freed_session_is_still_the_reason():
+    wire = Wire(client=False).opened(socket_id=77)
+    wire.request(GET).response(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+    wire.closed().closed(CloseReason.RESET, connection_id=0, socket_id=77)
+    (exchange,) = wire.exchanges
+    assert exchange.error == ExchangeError.CONNECTION_RESET
+    assert wire.connections.open_connections == 0
+
+
 def test_the_close_of_a_socket_ends_every_connection_bound_to_it():
     wire = Wire().opened(socket_id=77).request(GET)
-    wire.closed(CloseReason.RESET, connection_id=0, socket_id=78)
+    wire.closed(CloseReason.RESET, connection_id=0, socket_id=78).later(2 * SECOND)
     assert not wire.exchanges
-    wire.closed(CloseReason.RESET, connection_id=0, socket_id=77)
+    wire.closed(CloseReason.RESET, connection_id=0, socket_id=77).later(2 * SECOND)
     assert len(wire.exchanges) == 1
 
 

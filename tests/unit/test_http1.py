@@ -198,7 +198,7 @@ def test_a_body_delimited_by_the_close_ends_with_the_stream():
 
 def test_a_reset_leaves_a_body_delimited_by_the_close_incomplete():
     wire = Wire().opened().request(GET).response(b"HTTP/1.0 200 OK\r\n\r\nab")
-    wire.closed(CloseReason.RESET)
+    wire.closed(CloseReason.RESET).later(2_000_000_000)
     (exchange,) = wire.exchanges
     assert exchange.response.body.content == b"ab"
     assert not exchange.response.complete

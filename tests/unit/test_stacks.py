@@ -17,10 +17,25 @@ from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_tap.errors import ConfigError, HostError, RightsError
+from otel_tap.events import Address, PeerEvidence, TlsLibrary
+from otel_tap.exchange import Connection, Exchange, Position, Role
+from otel_tap.messages import EMPTY_BODY, Request, Response
+from otel_tap.origin import Host, Origin
 from otel_tap.settings import load_settings
 from otel_tap.settings.keys import flag
+from otel_tap.telemetry import (
+    Batcher,
+    Chunk,
+    Identities,
+    RecordEncoder,
+    Signal,
+    TelemetrySettings,
+    names,
+)
 
 ROOT = Path(__file__).parents[2]
 COLLECTOR = ROOT / "collector-config"
@@ -142,6 +157,69 @@ def test_the_collector_listens_on_loopback_unless_told_otherwise():
 
 
 # What leaves the agent.
+
+
+def exchange_at(role: Role, status: int) -> Exchange:
+    local, peer = Address("192.0.2.1", 40000), Address("192.0.2.2", 8443)
+    connection = Connection(1, 7, TlsLibrary.OPENSSL, PeerEvidence.SOCKET, local, peer, 5, 6, True)
+    fields = ((b"host", b"shop.example"), (b"user-agent", b"probe/1"))
+    body = EMPTY_BODY
+    request = Request(b"GET", b"/cart?item=1", "1.1", fields, (), body, 80, 0, True)
+    response = Response(status, b"", "1.1", (), (), body, 40, 0, True)
+    position = Position("tls", 0)
+    return Exchange(role, connection, 8, request, response, 1, 2, 3, 4, 5, False, position, None)
+
+
+ORIGIN = Origin(
+    pid=7,
+    start_boottime_ns=1,
+    start_unix_ns=1_700_000_000_000_000_000,
+    parent_pid=1,
+    executable_name="shop",
+    executable_path="/usr/bin/shop",
+    command="shop",
+    command_line=None,
+    user="www-data",
+    container=None,
+    service_name="shop",
+    service_attributes=(),
+    host=Host("web-1", "0" * 32, "boot", "amd64", "linux", "6.1.0"),
+)
+
+
+@pytest.fixture(scope="module")
+def sent():
+    """Names in what the encoder makes of a failed exchange at either end, all settings default."""
+    chunks: list[Chunk] = []
+    encoder = RecordEncoder(TelemetrySettings(), Identities("boot"), 0)
+    batcher = Batcher(encoder, chunks.append)
+    for role in Role:
+        batcher.add(exchange_at(role, 503), ORIGIN)
+    batcher.flush()
+    payloads = {chunk.signal: chunk.payload for chunk in chunks}
+    traces = ExportTraceServiceRequest.FromString(payloads[Signal.TRACES])
+    logs = ExportLogsServiceRequest.FromString(payloads[Signal.LOGS])
+    [of_spans] = traces.resource_spans
+    [of_logs] = logs.resource_logs
+    assert of_spans.resource == of_logs.resource
+    [spans], [records] = of_spans.scope_spans, of_logs.scope_logs
+    assert spans.scope.name == records.scope.name
+
+    def keys(carriers):
+        return {attribute.key for carrier in carriers for attribute in carrier.attributes}
+
+    found = {
+        "span": keys(spans.spans),
+        "log": keys(records.log_records),
+        "resource": keys([of_spans.resource]),
+        "scope": spans.scope.name,
+    }
+    # The published lists are what other tools go by; they may not say less than what is sent.
+    assert found["span"] <= names.SPAN_ATTRIBUTES
+    assert found["log"] <= names.LOG_ATTRIBUTES
+    assert found["resource"] <= names.RESOURCE_ATTRIBUTES
+    return found
+
 
 # Of the connector itself, and the two that Prometheus makes of service.name and the buckets.
 SPAN_METRIC_DIMENSIONS = {"service.name", "span.name", "span.kind", "status.code"}
@@ -325,9 +403,9 @@ def test_labels_are_made_only_of_attributes_that_are_sent(sent):
     assert stripped is not None
     kept = json.loads(stripped[1])
     assert kept == span_metrics()["resource_metrics_key_attributes"]
-    for names in (loki_labels(), prometheus, kept):
-        assert names
-        assert set(names) <= sent["resource"]
+    for labels in (loki_labels(), prometheus, kept):
+        assert labels
+        assert set(labels) <= sent["resource"]
 
 
 def test_no_label_has_a_value_per_process_life_or_per_request():
