@@ -193,6 +193,9 @@ static __always_inline void emit_opened(__u64 connection_id, __u64 socket_id,
 		event->irs = 0;
 	}
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	/* A peer can be gone before the call that met it returned. */
+	if (state && state->ended)
+		emit_closed(0, socket_id, tgid, state->ended);
 }
 
 #endif

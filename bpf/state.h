@@ -57,6 +57,7 @@ struct socket_state {
 	__u8 looks;
 	__u8 from_start;
 	__u8 announced;
+	__u8 ended;	  /* ot_close_reason once TCP was done with it, 0 before */
 	struct flow flow; /* as first seen: a closed socket forgets its ports */
 };
 

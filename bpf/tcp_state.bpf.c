@@ -50,7 +50,7 @@ int tcp_state_change(struct bpf_raw_tracepoint_args *ctx)
 	state = bpf_map_lookup_elem(&sockets, &id);
 	if (new_state == TCP_CLOSE)
 		bpf_map_delete_elem(&socket_ids, &key);
-	if (!state || state->sk != key || (!state->announced && !state->session_id))
+	if (!state || state->sk != key)
 		return 0;
 	reason = OT_EGRESS_END;
 	if (new_state == TCP_CLOSE) {
@@ -58,8 +58,10 @@ int tcp_state_change(struct bpf_raw_tracepoint_args *ctx)
 		if (BPF_CORE_READ(sk, sk_err) || old_state == TCP_ESTABLISHED ||
 		    old_state == TCP_CLOSE_WAIT)
 			reason = OT_CONNECTION_RESET;
+		state->ended = reason;
 	}
-	emit_closed(0, id, 0, reason);
+	if (state->announced || state->session_id)
+		emit_closed(0, id, 0, reason);
 	return 0;
 }
 

@@ -19,8 +19,8 @@ from typing import Any, Self
 
 import grpc
 from google.protobuf.any_pb2 import Any as PackedMessage
-from google.rpc.error_details_pb2 import RetryInfo
-from google.rpc.status_pb2 import Status
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
@@ -235,7 +235,7 @@ class OtlpReceiver:
     def _answer(self, context: grpc.ServicerContext) -> PartialSuccess | None:
         """Behave as the next of `answers` says; a refusal raises, as `abort` does."""
         with self._lock:
-            self._metadata.append({key: value for key, value in context.invocation_metadata()})
+            self._metadata.append(dict(context.invocation_metadata()))
             answer = self._answers.pop(0) if self._answers else None
         if isinstance(answer, Delay):
             time.sleep(answer.seconds)
@@ -264,7 +264,8 @@ def _status_details(code: int, message: str, retry_delay_s: float) -> bytes:
     info.retry_delay.FromNanoseconds(int(retry_delay_s * 1e9))
     packed = PackedMessage()
     packed.Pack(info)
-    return Status(code=code, message=message, details=[packed]).SerializeToString()
+    status: bytes = Status(code=code, message=message, details=[packed]).SerializeToString()
+    return status
 
 
 def _spans(request: ExportTraceServiceRequest) -> Iterable[ReceivedSpan]:
