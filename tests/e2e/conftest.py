@@ -6,6 +6,8 @@ compares what arrives there with what the programs themselves counted.
 
 import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -53,7 +56,7 @@ class Tap:
         self._arguments = arguments
         self._environment = environment or {}
 
-    def __enter__(self) -> "Tap":
+    def __enter__(self) -> Self:
         self.receiver.__enter__()
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("OTEL_")
@@ -161,3 +164,60 @@ def shapes_server(tmp_path: Path) -> Iterator[ShapesServer]:
     server = ShapesServer(tmp_path)
     yield server
     server.close()
+
+
+def _bind(source: str, destination: str | None = None) -> dict[str, object]:
+    return {
+        "destination": destination or source,
+        "type": "bind",
+        "source": source,
+        "options": ["rbind", "ro"],
+    }
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Callable[..., str]:
+    """Runs a program in a real container of runc and returns the container's id.
+
+    It shares the host's network and programs; with `own_libraries` it has copies of OpenSSL.
+    """
+    if shutil.which("runc") is None:
+        pytest.skip("runc is not installed")
+
+    def run(*arguments: str, own_libraries: bool = False) -> str:
+        container_id = secrets.token_hex(32)
+        bundle = tmp_path / container_id
+        (bundle / "rootfs").mkdir(parents=True)
+        mounts = [_bind(folder) for folder in ("/usr", "/lib", "/lib64", "/bin", "/etc")]
+        if own_libraries:
+            for name in ("libssl.so.3", "libcrypto.so.3"):
+                (library,) = Path("/usr/lib").glob(f"*-linux-gnu/{name}")
+                shutil.copy(library, bundle / name)
+                folders = (str(library.parent), str(library.parent).removeprefix("/usr"))
+                mounts += [_bind(str(bundle / name), f"{folder}/{name}") for folder in folders]
+        configuration = {
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": False,
+                "user": {"uid": 0, "gid": 0},
+                "args": arguments,
+                "env": ["PATH=/usr/bin:/bin"],
+                "cwd": "/",
+                "rlimits": [],
+            },
+            "root": {"path": "rootfs", "readonly": False},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, *mounts],
+            "linux": {
+                "cgroupsPath": f"/docker/{container_id}",
+                "namespaces": [{"type": kind} for kind in ("pid", "mount", "uts", "ipc")],
+            },
+        }
+        (bundle / "config.json").write_text(json.dumps(configuration))
+        result = subprocess.run(
+            ["runc", "run", "--bundle", bundle, container_id[:16]],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return container_id
+
+    return run

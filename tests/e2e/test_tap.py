@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from otel_tap.demo.server import REPORT_BYTES, Nginx
-from tests.e2e.conftest import PROGRAMS, ShapesServer, Tap
+from tests.e2e.conftest import PROGRAMS, Tap
 from tests.e2e.programs.shapes_server import content
 
 SERVER, CLIENT = 2, 3
@@ -161,10 +161,7 @@ def test_a_thousand_requests_of_every_shape_are_one_span_per_end(shapes_server, 
         at_server = seen_by(tap, ports, SERVER)
         at_client = seen_by(tap, ports, CLIENT)
         resets = [
-            span
-            for port in ports
-            for span in tap.spans(port)
-            if "/reset/" in str(span.attributes)
+            span for port in ports for span in tap.spans(port) if "/reset/" in str(span.attributes)
         ]
     assert at_server == expected_of(logged)
     assert at_client == expected_of(answered)
@@ -377,9 +374,7 @@ def test_vectored_and_message_calls_are_seen(tmp_path):
             )
             for kind in (CLIENT, SERVER)
         }
-        statuses = {
-            span.attributes["http.response.status_code"] for span in tap.spans(int(port))
-        }
+        statuses = {span.attributes["http.response.status_code"] for span in tap.spans(int(port))}
     assert seen[CLIENT] == seen[SERVER] == Counter(ways)
     assert statuses == {200}
     assert Path(program).exists()

@@ -104,9 +104,7 @@ def chunked(client, target, size):
 
 
 def expect_continue(client, target, size):
-    client.send(
-        head("POST", target, "Expect: 100-continue", f"Content-Length: {size}")
-    )
+    client.send(head("POST", target, "Expect: 100-continue", f"Content-Length: {size}"))
     # The interim answer is read together with the final one; it is small, so nobody waits.
     client.send(content(size))
     done(client, "POST", target, size)

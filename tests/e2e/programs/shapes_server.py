@@ -60,10 +60,9 @@ class Handler(BaseHTTPRequestHandler):
         size = int(parts[2]) if len(parts) > 2 else 0
         status, sent = self.respond(shape, size)
         with LOG_LOCK:
-            LOG.write(json.dumps([SCHEMES[self.server], self.command, self.path, status, received, sent]) + "\n")
+            line = [SCHEMES[self.server], self.command, self.path, status, received, sent]
+            LOG.write(json.dumps(line) + "\n")
             LOG.flush()
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_PROPFIND = answer
 
     def respond(self, shape: str, size: int):
         name = f"shape_{shape}"
@@ -146,6 +145,10 @@ class Handler(BaseHTTPRequestHandler):
         return 200, 1000
 
 
+for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"):
+    setattr(Handler, f"do_{method}", Handler.answer)
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
@@ -165,9 +168,7 @@ if __name__ == "__main__":
     SCHEMES = {tls: "https", plain: "http"}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    tls.socket = context.wrap_socket(
-        tls.socket, server_side=True, do_handshake_on_connect=False
-    )
+    tls.socket = context.wrap_socket(tls.socket, server_side=True, do_handshake_on_connect=False)
     for server in (tls, plain):
         threading.Thread(target=server.serve_forever, daemon=True).start()
     print(tls.server_address[1], plain.server_address[1], flush=True)
