@@ -31,7 +31,9 @@ _RETRYABLE = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 )
 # Words of grpc-core, grpc-go, grpc-java and tonic for a message over the receiver's limit.
-_TOO_LARGE = re.compile(r"larger than max|exceeds maximum size|too large|message size", re.I)
+_TOO_LARGE = re.compile(
+    r"larger than max|exceeds maximum size|too large|message size", re.IGNORECASE
+)
 _RECONNECT_MS = 500
 
 
@@ -97,7 +99,7 @@ class OtlpGrpcSender:
         return ""
 
 
-def _open(settings: ExporterSettings, options: list[tuple[str, object]]) -> object:
+def _open(settings: ExporterSettings, options: list[tuple[str, object]]) -> Any:  # noqa: ANN401 - grpc has no types
     if not settings.tls:
         return grpc.insecure_channel(settings.endpoint, options=options)
     files = settings.tls_files
