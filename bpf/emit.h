@@ -8,10 +8,10 @@
 
 #include "state.h"
 
-#define CHUNK_BYTES 65536
+#define CHUNK_BYTES 131072
 
 /* Chunks and vector elements of one call that are copied; the rest is a stated gap. */
-#define MAX_PIECES 128
+#define MAX_PIECES 64
 
 static __always_inline void fill_data(struct ot_data *event, const struct transfer *transfer,
 				      __u32 length, __u32 captured)
@@ -61,6 +61,8 @@ static __always_inline void emit_piece(const struct transfer *transfer, __u32 le
 		EMIT_CLASS(4096);
 	else if (length <= 16384)
 		EMIT_CLASS(16384);
+	else if (length <= 65536)
+		EMIT_CLASS(65536);
 	else
 		EMIT_CLASS(CHUNK_BYTES);
 }

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
@@ -21,6 +20,7 @@ from otel_tap._version import __version__
 from otel_tap.delivery.otlp_response import accepted
 from otel_tap.delivery.otlp_settings import ExporterSettings
 from otel_tap.delivery.outcome import Outcome, Refused, RetryLater, TooLarge, shown
+from otel_tap.delivery.quiet_grpc import grpc
 from otel_tap.telemetry.chunk import Chunk, Signal
 
 _METHODS = {
