@@ -141,7 +141,7 @@ class Courier:
                         self._turn = turn + 1
                         return route, box.take(), end - now
                     earliest = min(earliest, box.not_before)
-                if self._closing_at is not None and earliest >= end:
+                if self._closing_at is not None and (earliest >= end or now >= end):
                     return None  # nothing is left, or nothing that may be tried in time
                 self._changed.wait(None if earliest == math.inf else earliest - now)
         return None
@@ -161,9 +161,6 @@ class Courier:
                 return
             if isinstance(outcome, RetryLater):
                 pause_s = box.postpone(chunk, outcome, now, took_s)
-                if self._closing_at is not None and not outcome.after_s:
-                    # Little time is left: a second and third attempt are worth more than manners.
-                    pause_s = min(pause_s, (self._closing_at - now) / 4)
             elif isinstance(outcome, Accepted | Refused):
                 box.settle(chunk, outcome)
             elif parts is not None:
@@ -196,7 +193,8 @@ class Courier:
             case Accepted(rejected=rejected, message=message):
                 # Without rejected records the message is a warning (OTLP: partial success).
                 count, cause = rejected, "partial success"
-                what = f"{to} rejected some {route.signal}: {message or 'it did not say why'}"
+                verb = "rejected some" if rejected else "warns about"
+                what = f"{to} {verb} {route.signal}: {message or 'it did not say why'}"
             case Refused(reason=reason, remedy=remedy):
                 cause = reason.partition(":")[0]
                 what = f"{to} refuses {route.signal}: {reason}"

@@ -92,8 +92,8 @@ class Notices:
         loss.goes_on = True
         if is_news:
             untold, loss.untold, loss.said_at = loss.untold, 0, now
-            after = f"; {remedy}" if remedy else ""
-            self._say(f"{what}; {untold} {_RECORDS[signal]} are lost{after}")
+            lost = f"{untold} {_RECORDS[signal]} are lost" if untold else ""
+            self._say("; ".join(part for part in (what, lost, remedy) if part))
 
     def ended(self, left: dict[Signal, int]) -> None:
         """The agent stops, and this many records could not be delivered in time."""
