@@ -11,7 +11,6 @@ everything in memory. For tests of senders it can be told to refuse (`answers`).
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,7 +94,7 @@ class PartialSuccess:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Wait, then accept."""
+    """Wait, at most until the receiver stops, then accept."""
 
     seconds: float
 
@@ -126,6 +125,7 @@ class OtlpReceiver:
         self._max_message_bytes = max_message_bytes
         self._credentials = credentials
         self._lock = threading.Lock()
+        self._stopping = threading.Event()
         self._spans: list[ReceivedSpan] = []
         self._log_records: list[ReceivedLogRecord] = []
         self._metadata: list[dict[str, str]] = []
@@ -152,6 +152,7 @@ class OtlpReceiver:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stopping.set()
         if self._server is not None:
             self._server.stop(grace=None).wait()
             self._server = None
@@ -239,7 +240,7 @@ class OtlpReceiver:
             self._metadata.append(dict(context.invocation_metadata()))
             answer = self._answers.pop(0) if self._answers else None
         if isinstance(answer, Delay):
-            time.sleep(answer.seconds)
+            self._stopping.wait(answer.seconds)
         elif isinstance(answer, Refusal):
             code = grpc.StatusCode[answer.code]
             if answer.retry_delay_s is not None:

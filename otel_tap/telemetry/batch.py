@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from otel_tap._version import __version__
-from otel_tap.exchange import Exchange
+from otel_tap.exchange import Exchange, Role
 from otel_tap.origin import Origin
 from otel_tap.telemetry import names
 from otel_tap.telemetry.chunk import Chunk, Signal
@@ -22,6 +23,12 @@ _SCOPE = field(
 )
 _SCHEMA_URL = field(b"\x1a", names.SCHEMA_URL.encode())
 _GROUP_OVERHEAD = len(_SCOPE) + 2 * len(_SCHEMA_URL) + 32
+
+
+# The client's end of a connection can be announced after the server's first exchange is over: its
+# call returns late. So a connection's first server exchange waits for it.
+_SETTLE_NS = 100_000_000
+_MAX_SETTLED = 65536
 
 
 class _Group:
@@ -76,9 +83,28 @@ class Batcher:
         self._spans = _Group()
         self._logs = _Group()
         self._due_ktime_ns = 0
+        self._waiting: deque[tuple[int, Exchange, Origin]] = deque()
+        self._settled: dict[int, None] = {}
 
     def add(self, exchange: Exchange, origin: Origin) -> None:
         """One finished exchange; it has passed redaction."""
+        if exchange.role is Role.SERVER and not self._settle(exchange):
+            due = exchange.observed_ktime_ns + _SETTLE_NS
+            self._waiting.append((due, exchange, origin))
+        else:
+            self._add(exchange, origin)
+
+    def _settle(self, exchange: Exchange) -> bool:
+        """Whether it is known if the client's end of this connection is tapped here."""
+        connection = exchange.connection
+        if connection.connection_id in self._settled:
+            return True
+        if len(self._settled) >= _MAX_SETTLED:
+            del self._settled[next(iter(self._settled))]
+        self._settled[connection.connection_id] = None
+        return self._encoder.knows_client_of(connection)
+
+    def _add(self, exchange: Exchange, origin: Origin) -> None:
         resource = self._resources.of(origin)
         encoded = self._encoder.encode(exchange)
         if not self._due_ktime_ns:
@@ -102,11 +128,21 @@ class Batcher:
 
     def tick(self, ktime_ns: int) -> None:
         """Time has passed: what has waited long enough goes."""
+        waiting = self._waiting
+        while waiting and ktime_ns >= waiting[0][0]:
+            _, exchange, origin = waiting.popleft()
+            self._add(exchange, origin)
         if self._due_ktime_ns and ktime_ns >= self._due_ktime_ns:
-            self.flush()
+            self._send_all()
 
     def flush(self) -> None:
         """Everything goes now."""
+        while self._waiting:
+            _, exchange, origin = self._waiting.popleft()
+            self._add(exchange, origin)
+        self._send_all()
+
+    def _send_all(self) -> None:
         self._due_ktime_ns = 0
         self._send(Signal.TRACES, self._spans)
         self._send(Signal.LOGS, self._logs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otel_tap.exchange import Exchange, ExchangeError, Role
+from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
 from otel_tap.messages import Request, Response
 from otel_tap.telemetry import names
 from otel_tap.telemetry.attributes import AttributeEncoder, error_type
@@ -53,6 +53,10 @@ class RecordEncoder:
         self._names = {method: field(b"\x2a", method.encode()) for method in settings.known_methods}
         self._no_name = field(b"\x2a", b"HTTP")
         self.unix_offset_ns = unix_offset_ns
+
+    def knows_client_of(self, connection: Connection) -> bool:
+        """Whether the client's end of this server connection is known to be tapped here."""
+        return self._identities.client_ends.has_client_of(connection)
 
     def encode(self, exchange: Exchange) -> Encoded:
         """Both records of one exchange."""

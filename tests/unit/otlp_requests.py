@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from otel_tap.telemetry.chunk import Chunk, Signal
 
@@ -69,7 +70,7 @@ def trace_chunk(count: int, seed: int = 1) -> Chunk:
                     trace_state=dice.choice(["", "a=b"]),
                     attributes=_attributes(dice),
                 )
-                span.status.code = dice.choice([0, 2])
+                span.status.code = dice.choice([Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR])
                 number += 1
     return Chunk(Signal.TRACES, request.SerializeToString(), count)
 
@@ -140,7 +141,7 @@ def http_collector(*replies: Reply) -> Iterator[HttpCollector]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             collector.requests.append((self.path, headers, body))
