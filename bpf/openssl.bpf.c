@@ -226,6 +226,8 @@ static __always_inline int start_over(__u64 ssl)
 		return 0;
 	end_session(&key);
 	begin_session(&key, 1);
+	/* A handshake takes longer than the agent needs to look at /proc; the rest may not. */
+	meet_process(key.tgid);
 	return 0;
 }
 

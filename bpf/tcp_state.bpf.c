@@ -17,15 +17,19 @@ int tcp_state_change(struct bpf_raw_tracepoint_args *ctx)
 	int old_state = ctx->args[1], new_state = ctx->args[2];
 	__u64 key = (__u64)sk, id, *socket_id;
 	struct socket_state *state;
-	__u32 reason;
+	__u32 reason, tgid;
 
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	if (new_state == TCP_SYN_SENT) {
 		__u8 one = 1;
 
-		if (bpf_get_current_pid_tgid() >> 32 == agent_tgid)
+		/* connect(): in the process's own context. */
+		tgid = bpf_get_current_pid_tgid() >> 32;
+		if (tgid == agent_tgid)
 			bpf_map_update_elem(&own_sockets, &key, &one, BPF_ANY);
+		else
+			meet_process(tgid);
 		return 0;
 	}
 	if (new_state == TCP_ESTABLISHED) {

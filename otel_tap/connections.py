@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from otel_tap.events import (
     CloseReason,
@@ -37,6 +38,7 @@ CONNECTION_LIMIT = 262_144
 FORGET_NS = 3_600 * 1_000_000_000
 LINGER_NS = 1_000_000_000  # after CLOSED or RESET, reads of what the kernel had buffered may follow
 _SCAN_NS = 1_000_000_000
+BINDING_NS = 500_000_000  # for how long an exchange waits to learn the socket of its session
 
 _UNSEEN = -1
 
@@ -53,6 +55,7 @@ class ConnectionState:
         "next_egress",
         "next_ingress",
         "opened",
+        "pending",
         "protocol",
         "socket_id",
     )
@@ -68,6 +71,7 @@ class ConnectionState:
         self.closed_ktime_ns = 0
         self.closing_error: ExchangeError | None = None  # of what is left open, once closed
         self.ingress_ended = False
+        self.pending: list[Exchange] | None = []  # until the socket is known; None: given up
 
 
 class Connections:
@@ -87,6 +91,7 @@ class Connections:
         "_idle_timeout_ns",
         "_on_opaque",
         "_opaque",
+        "_pending",
         "_scanned_ns",
         "_states",
         "counters",
@@ -111,6 +116,7 @@ class Connections:
         self._by_socket: dict[int, set[int]] = {}
         self._by_tgid: dict[int, set[int]] = {}
         self._closing: deque[tuple[int, int]] = deque()  # (ktime_ns, connection_id)
+        self._pending: deque[tuple[int, int]] = deque()  # (due ktime_ns, connection_id)
         self._scanned_ns = 0
 
     @property
@@ -131,6 +137,12 @@ class Connections:
 
     def tick(self, ktime_ns: int) -> None:
         """Time has passed: time-outs and connections whose last reads were waited for."""
+        pending = self._pending
+        while pending and ktime_ns >= pending[0][0]:
+            _, connection_id = pending.popleft()
+            state = self._states.get(connection_id)
+            if state is not None and state.pending:
+                self._give_up_binding(state)
         closing = self._closing
         while closing and ktime_ns - closing[0][0] >= LINGER_NS:
             _, connection_id = closing.popleft()
@@ -228,6 +240,8 @@ class Connections:
             event.irs or (keep.irs if keep is not None else 0),
             event.from_start or before.from_start,
         )
+        if better and state.pending:
+            self._emit_pending(state)
 
     def _closed(self, event: ConnectionClosed) -> None:
         if event.connection_id:
@@ -279,6 +293,29 @@ class Connections:
         if successor is self._opaque and self._on_opaque is not None:
             self._on_opaque(state.carrier.connection.connection_id)
 
+    # Exchanges of sessions whose socket is not known yet: it shows at the session's next send.
+
+    def _deliver(self, exchange: Exchange) -> None:
+        connection = exchange.connection
+        if connection.tls != TlsLibrary.NONE and connection.evidence == PeerEvidence.NONE:
+            state = self._states.get(connection.connection_id)
+            if state is not None and state.pending is not None:
+                if not state.pending:
+                    due = exchange.observed_ktime_ns + BINDING_NS
+                    self._pending.append((due, connection.connection_id))
+                state.pending.append(exchange)
+                return
+        self._emit(exchange)
+
+    def _emit_pending(self, state: ConnectionState) -> None:
+        pending, state.pending = state.pending, []
+        for exchange in pending or ():
+            self._emit(replace(exchange, connection=state.carrier.connection))
+
+    def _give_up_binding(self, state: ConnectionState) -> None:
+        self._emit_pending(state)
+        state.pending = None
+
     # The life of a connection.
 
     def _create(self, connection_id: int, tgid: int, ktime_ns: int) -> ConnectionState:
@@ -287,7 +324,7 @@ class Connections:
         connection = Connection(
             connection_id, tgid, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, False
         )
-        carrier = Carrier(connection, self.counters, self._body_limit, self._emit, self._opaque)
+        carrier = Carrier(connection, self.counters, self._body_limit, self._deliver, self._opaque)
         state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
         self._states[connection_id] = state
         self._by_tgid.setdefault(tgid, set()).add(connection_id)
@@ -344,6 +381,8 @@ class Connections:
         self._remove(state)
 
     def _remove(self, state: ConnectionState) -> None:
+        if state.pending:
+            self._emit_pending(state)
         connection = state.carrier.connection
         connection_id = connection.connection_id
         del self._states[connection_id]

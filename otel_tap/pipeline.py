@@ -90,6 +90,9 @@ class Pipeline:
         self.event_count += 1
         if isinstance(event, ProcessStarted):
             self._origins.process_started(event)
+            if not event.filename:
+                # No exec: it was just met, and may be gone in a moment.
+                self._origins.met(event.tgid, event.ktime_ns)
         elif isinstance(event, EventsLost):
             reason = event.reason
             self.lost_events[reason] = self.lost_events.get(reason, 0) + event.event_count

@@ -27,6 +27,9 @@ from otel_tap.errors import CaptureError
 # The dynamic linker maps libraries after exec; a slow start may take a while, dlopen longer.
 _LOOKS_AFTER_EXEC_S = (0.005, 0.05, 0.5, 3.0)
 _FULL_SCAN_S = 20.0
+# Numbers of mount namespaces are used again within moments: one is not known for long.
+_NAMESPACE_LOOK_S = 1.0
+_MAX_NAMESPACES = 4096
 _MAX_WAITING = 20_000
 
 
@@ -53,7 +56,7 @@ class Discovery:
         self._attach = attach
         self._report = report
         self._known: set[FileKey] = set()
-        self._namespaces: set[str] = set()
+        self._namespaces: dict[str, float] = {}
         self._waiting: list[tuple[float, int]] = []
         self._wake = threading.Condition()
         self._stopped = False
@@ -113,8 +116,12 @@ class Discovery:
 
     def _look_at(self, pid: int) -> None:
         namespace = mount_namespace(pid)
-        if namespace is not None and namespace not in self._namespaces:
-            self._namespaces.add(namespace)
+        now = time.monotonic()
+        looked = self._namespaces.get(namespace or "", now - _NAMESPACE_LOOK_S)
+        if namespace is not None and now - looked >= _NAMESPACE_LOOK_S:
+            if len(self._namespaces) >= _MAX_NAMESPACES:
+                self._namespaces.clear()
+            self._namespaces[namespace] = now
             for mapped in installed_libraries(f"/proc/{pid}/root"):
                 self._consider(mapped)
         for mapped in mapped_code(pid):

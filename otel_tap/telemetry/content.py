@@ -14,6 +14,17 @@ _TEXTUAL = (
     b"json", b"xml", b"javascript", b"ecmascript", b"x-www-form-urlencoded", b"graphql", b"yaml",
     b"x-ndjson",
 )  # fmt: skip
+# The charsets of the web (WHATWG Encoding). Python knows more: some are no charsets (idna,
+# unicode_escape), some take quadratic time on what a peer sends (punycode).
+_CHARSETS = frozenset(
+    (
+        "ascii", "us-ascii", "utf-8", "utf8", "utf-16", "utf-16le", "utf-16be", "latin1",
+        "iso-8859-1", "iso-8859-2", "iso-8859-5", "iso-8859-7", "iso-8859-9", "iso-8859-15",
+        "windows-1250", "windows-1251", "windows-1252", "windows-1253", "windows-1254",
+        "windows-1255", "windows-1256", "windows-1257", "windows-1258", "koi8-r", "koi8-u",
+        "shift_jis", "euc-jp", "iso-2022-jp", "euc-kr", "gb2312", "gbk", "gb18030", "big5",
+    )
+)  # fmt: skip
 _ZLIB_AUTO = zlib.MAX_WBITS | 32  # gzip or zlib, by its header
 
 
@@ -25,10 +36,20 @@ def _decoded(content: bytes, coding: bytes, limit: int) -> bytes | None:
         return None
     for window_bits in (_ZLIB_AUTO, -zlib.MAX_WBITS):  # some send deflate without its wrapper
         try:
-            return zlib.decompressobj(window_bits).decompress(content, limit)
+            return _inflated(content, window_bits, limit)
         except zlib.error:
             continue
     return None
+
+
+def _inflated(content: bytes, window_bits: int, limit: int) -> bytes:
+    """All members of a stream (gzip may have several, RFC 1952 2.2), within the limit."""
+    plain = b""
+    while content and len(plain) < limit:
+        inflate = zlib.decompressobj(window_bits)
+        plain += inflate.decompress(content, limit - len(plain))
+        content = inflate.unused_data
+    return plain
 
 
 def _charset(media_type: bytes) -> str | None:
@@ -37,7 +58,8 @@ def _charset(media_type: bytes) -> str | None:
     for parameter in parameters:
         name, _, value = parameter.partition(b"=")
         if name.strip() == b"charset":
-            return value.strip(b" \t\"'").decode("ascii", "replace")
+            charset = value.strip(b" \t\"'").decode("ascii", "replace")
+            return charset if charset in _CHARSETS else None
     essence = essence.strip()
     if essence.startswith(b"text/") or any(word in essence for word in _TEXTUAL):
         return "utf-8"
@@ -51,22 +73,24 @@ def _text(content: bytes, charset: str, *, cut: bool) -> bytes | None:
             return content[: len(content) - trim].decode(charset).encode()
         except UnicodeError:
             continue
-        except LookupError:
-            return None
     return None
 
 
-def content_attribute(name: str, message: Request | Response, limit: int) -> bytes:
-    """The encoded attribute `name`: a string if the content is text, else bytes."""
+def content_attribute(name: str, message: Request | Response, limit: int) -> tuple[bytes, bool]:
+    """The encoded attribute `name`, a string if the content is text, else bytes; whether cut."""
     fields = message.fields
     coding = (field_value(fields, b"content-encoding") or b"").strip().lower()
-    content = _decoded(message.body.content, coding, limit)
+    # One byte more than asked for tells whether there was more.
+    content = _decoded(message.body.content, coding, limit + 1)
     if content is None:
-        return bytes_attribute(name, message.body.content[:limit])
+        content = message.body.content
+        cut = message.body.truncated or len(content) > limit
+        return bytes_attribute(name, content[:limit]), cut
+    cut = message.body.truncated or len(content) > limit
+    content = content[:limit]
     charset = _charset(field_value(fields, b"content-type") or b"")
     if charset is not None:
-        cut = message.body.truncated or len(content) >= limit
         text = _text(content, charset, cut=cut)
         if text is not None:
-            return string_attribute(name, text)
-    return bytes_attribute(name, content)
+            return string_attribute(name, text), cut
+    return bytes_attribute(name, content), cut

@@ -106,10 +106,11 @@ class ClientEnds:
 class Identities:
     """Gives every exchange its ids. `boot_id` makes those of lone exchanges unique."""
 
-    __slots__ = ("_boot", "client_ends")
+    __slots__ = ("_boot", "_lone_count", "client_ends")
 
     def __init__(self, boot_id: str) -> None:
         self._boot = boot_id.encode()
+        self._lone_count = 0
         self.client_ends = ClientEnds()
 
     def of(self, exchange: Exchange) -> SpanIdentity:
@@ -130,12 +131,14 @@ class Identities:
                 person=b"otel-tap shared",
             ).digest()
         else:
+            self._lone_count += 1
             digest = blake2b(
                 _LONE.pack(
                     connection.connection_id & 0xFFFFFFFFFFFFFFFF,
                     exchange.start_ktime_ns & 0xFFFFFFFFFFFFFFFF,
                     connection.tgid,
-                    exchange.observed_ktime_ns & 0xFFFFFFFFFFFFFFFF,
+                    # Pipelined requests can arrive, and be answered, in one and the same call.
+                    self._lone_count,
                 ),
                 digest_size=32,
                 key=self._boot[:64],

@@ -14,7 +14,7 @@ from otel_tap.exchange import Connection, Role
 from otel_tap.messages import Request, field_value
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_AUTHORITY = re.compile(rb"(?:[^@/?#]*@)?(\[[0-9A-Fa-f:.%]+\]|[^:\[\]/?#@\s]+)(?::(\d{1,5}))?")
+_AUTHORITY = re.compile(rb"(?:[^@/?#]*@)?(\[[0-9A-Fa-f:.%]+\]|[^:\[\]/?#@\s]+)(?::(\d{0,5}))?")
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)", re.DOTALL)
 _FORWARDED_PAIR = re.compile(rb"""(?i)\b(for|host|proto)\s*=\s*("([^"]*)"|[^;,\s"]+)""")
 _MAX_MEMO = 4096

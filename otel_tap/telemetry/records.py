@@ -130,12 +130,16 @@ class RecordEncoder:
             (names.HTTP_REQUEST_BODY_CONTENT, exchange.request),
             (names.HTTP_RESPONSE_BODY_CONTENT, exchange.response),
         ]
-        encoded = [
-            content_attribute(name, message, limit)
-            for name, message in messages
-            if message is not None and message.body.content
-        ]
-        cut = any(message is not None and message.body.truncated for _, message in messages)
+        encoded: list[bytes] = []
+        cut = False
+        for name, message in messages:
+            if message is None:
+                continue
+            cut = cut or message.body.truncated
+            if message.body.content:
+                attribute, content_cut = content_attribute(name, message, limit)
+                encoded.append(attribute)
+                cut = cut or content_cut
         if cut and not exchange.lost_bytes and exchange.error is not ExchangeError.TRUNCATED:
             encoded.append(self._attributes.truncated)
         return encoded

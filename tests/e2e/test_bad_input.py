@@ -166,8 +166,8 @@ def test_hostile_library_files_are_refused_and_the_rest_goes_on(nginx, tmp_path)
     hostile.append(damaged)
     script = (
         "import mmap, sys, time\n"
-        "maps = [mmap.mmap(open(p, 'rb').fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_EXEC)\n"
-        "        for p in sys.argv[1:]]\n"
+        "files = [open(path, 'rb') for path in sys.argv[1:]]\n"
+        "maps = [mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_EXEC) for f in files]\n"
         "print('mapped', flush=True); time.sleep(60)\n"
     )
     paths = []
@@ -179,7 +179,7 @@ def test_hostile_library_files_are_refused_and_the_rest_goes_on(nginx, tmp_path)
         [sys.executable, "-c", script, *paths], stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
-    holder.stdout.readline()
+    assert holder.stdout.readline() == "mapped\n"
     try:
         with Tap() as tap:
             fetch(nginx.plain_port, 2)

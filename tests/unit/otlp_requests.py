@@ -128,6 +128,7 @@ class HttpCollector:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.connections: set[object] = set()  # addresses that requests came from
         self.replies: list[Reply] = []  # one each; then 200 without a body
         self.max_body = 1 << 40  # a larger body gets 413
         self.endpoint = ""
@@ -144,6 +145,7 @@ def http_collector(*replies: Reply) -> Iterator[HttpCollector]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            collector.connections.add(self.client_address)
             collector.requests.append((self.path, headers, body))
             reply = collector.replies.pop(0) if collector.replies else Reply(200)
             if len(body) > collector.max_body:

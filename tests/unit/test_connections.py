@@ -50,7 +50,7 @@ def test_a_later_event_without_a_fact_does_not_take_it_back():
 
 def test_facts_of_a_former_socket_do_not_stay_with_a_new_one():
     wire = Wire().opened(evidence=PeerEvidence.SOCKET, peer=PEER, iss=1, irs=2, socket_id=7)
-    wire.opened(socket_id=8).request(GET).response(OK)
+    wire.opened(socket_id=8, evidence=PeerEvidence.NONE).request(GET).response(OK)
     connection = wire.exchanges[0].connection
     assert (connection.peer, connection.evidence) == (None, PeerEvidence.NONE)
 
@@ -298,3 +298,38 @@ def test_requests_without_answer_are_bounded():
     assert len(wire.exchanges) >= 3000 - 1024
     wire.connections.flush(wire.now)
     assert len(wire.exchanges) == 3000
+
+
+def memory_bio(wire: Wire) -> Wire:
+    wire.opened(tls=TlsLibrary.OPENSSL, evidence=PeerEvidence.NONE)
+    return wire.request(GET).response(OK)
+
+
+def test_an_exchange_waits_for_the_socket_of_its_session():
+    wire = memory_bio(Wire(client=False))
+    assert not wire.exchanges
+    peer = Address("10.0.0.9", 5000)
+    offsets = dict(wire.offsets)
+    wire.opened(
+        tls=TlsLibrary.OPENSSL, socket_id=7, evidence=PeerEvidence.CIPHERTEXT, peer=peer, iss=3
+    )
+    wire.offsets = offsets
+    (exchange,) = wire.exchanges
+    assert exchange.connection.peer == peer
+    assert exchange.connection.iss == 3
+    assert wire.request(GET).response(OK).exchanges[1].connection.peer == peer
+
+
+def test_an_exchange_whose_socket_never_shows_is_emitted_with_an_unknown_peer():
+    wire = memory_bio(Wire())
+    wire.later(SECOND)
+    (exchange,) = wire.exchanges
+    assert exchange.connection.peer is None
+    assert len(wire.request(GET).response(OK).exchanges) == 2
+
+
+def test_waiting_exchanges_are_emitted_when_their_connection_or_the_agent_ends():
+    closed = memory_bio(Wire()).closed(CloseReason.INGRESS_END).closed()
+    stopped = memory_bio(Wire())
+    stopped.connections.flush(stopped.now)
+    assert len(closed.exchanges) == len(stopped.exchanges) == 1

@@ -53,7 +53,7 @@ class Wire:
         if tls != TlsLibrary.NONE:
             self.offsets = dict.fromkeys(self.offsets, 0)
         known: dict[str, Any] = {
-            "evidence": PeerEvidence.NONE,
+            "evidence": PeerEvidence.NESTED_CALL if tls else PeerEvidence.SOCKET,
             "local": None,
             "peer": None,
             "iss": 0,

@@ -73,15 +73,16 @@ class Client:
         return status, len(self.file.read()), False
 
 
-def head(method: str, target: str, *fields: str) -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *fields, "", ""]).encode()
+def head(client, method: str, target: str, *fields: str) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{client.port}", *fields, "", ""]
+    return "\r\n".join(lines).encode()
 
 
 def simple(client, method, target, body=b"", fields=()):
     fields = list(fields)
     if body or method in ("POST", "PUT", "PATCH"):
         fields.append(f"Content-Length: {len(body)}")
-    client.send(head(method, target, *fields) + body)
+    client.send(head(client, method, target, *fields) + body)
     return done(client, method, target, len(body))
 
 
@@ -94,7 +95,7 @@ def done(client, method, target, sent):
 
 def chunked(client, target, size):
     body = content(size)
-    client.send(head("POST", target, "Transfer-Encoding: chunked"))
+    client.send(head(client, "POST", target, "Transfer-Encoding: chunked"))
     step = max(1, size // 5)
     for start in range(0, size, step):
         piece = body[start : start + step]
@@ -104,20 +105,20 @@ def chunked(client, target, size):
 
 
 def expect_continue(client, target, size):
-    client.send(head("POST", target, "Expect: 100-continue", f"Content-Length: {size}"))
+    client.send(head(client, "POST", target, "Expect: 100-continue", f"Content-Length: {size}"))
     # The interim answer is read together with the final one; it is small, so nobody waits.
     client.send(content(size))
     done(client, "POST", target, size)
 
 
 def pipelined(client, targets):
-    client.send(b"".join(head("GET", target) for target in targets))
+    client.send(b"".join(head(client, "GET", target) for target in targets))
     for target in targets:
         done(client, "GET", target, 0)
 
 
 def slowly(client, target):
-    request = head("GET", target, "X-Slow: yes")
+    request = head(client, "GET", target, "X-Slow: yes")
     for start in range(0, len(request), 9):
         client.send(request[start : start + 9])
     done(client, "GET", target, 0)
@@ -145,7 +146,7 @@ def round_of_shapes(client, n, *, large):
     simple(client, "DELETE", f"/empty/0?n={n}")
     simple(client, "PROPFIND", f"/ok/60?n={n}")
     simple(client, "OPTIONS", "*")
-    simple(client, "GET", f"http://127.0.0.1/ok/11?absolute&n={n}")
+    simple(client, "GET", f"http://127.0.0.1:{client.port}/ok/11?absolute&n={n}")
     chunked(client, f"/ok/4?chunked&n={n}", 50_000)
     expect_continue(client, f"/created/6?continue&n={n}", 2000)
     pipelined(client, [f"/ok/{size}?pipelined&n={n}" for size in (1, 20_000, 300)])
