@@ -16,9 +16,9 @@ from otel_tap.capture.elf import ElfRefusal
 from otel_tap.capture.mapped import (
     FileKey,
     MappedFile,
+    file_system_of,
     installed_libraries,
     mapped_code,
-    mount_namespace,
     process_ids,
 )
 from otel_tap.capture.plan import FilePlan, looks_like_tls, plan_file
@@ -28,8 +28,8 @@ from otel_tap.errors import CaptureError
 _LOOKS_AFTER_EXEC_S = (0.005, 0.05, 0.5, 3.0)
 _FULL_SCAN_S = 20.0
 # Numbers of mount namespaces are used again within moments: one is not known for long.
-_NAMESPACE_LOOK_S = 1.0
-_MAX_NAMESPACES = 4096
+_FILE_SYSTEM_LOOK_S = 1.0
+_MAX_FILE_SYSTEMS = 4096
 _MAX_WAITING = 20_000
 
 
@@ -56,7 +56,7 @@ class Discovery:
         self._attach = attach
         self._report = report
         self._known: set[FileKey] = set()
-        self._namespaces: dict[str, float] = {}
+        self._file_systems: dict[tuple[str, int, int], float] = {}
         self._waiting: list[tuple[float, int]] = []
         self._wake = threading.Condition()
         self._stopped = False
@@ -115,13 +115,14 @@ class Discovery:
                 next_scan = time.monotonic() + _FULL_SCAN_S
 
     def _look_at(self, pid: int) -> None:
-        namespace = mount_namespace(pid)
+        files = file_system_of(pid)
         now = time.monotonic()
-        looked = self._namespaces.get(namespace or "", now - _NAMESPACE_LOOK_S)
-        if namespace is not None and now - looked >= _NAMESPACE_LOOK_S:
-            if len(self._namespaces) >= _MAX_NAMESPACES:
-                self._namespaces.clear()
-            self._namespaces[namespace] = now
+        if files is not None and now - self._file_systems.get(files, -_FILE_SYSTEM_LOOK_S) >= (
+            _FILE_SYSTEM_LOOK_S
+        ):
+            if len(self._file_systems) >= _MAX_FILE_SYSTEMS:
+                self._file_systems.clear()
+            self._file_systems[files] = now
             for mapped in installed_libraries(f"/proc/{pid}/root"):
                 self._consider(mapped)
         for mapped in mapped_code(pid):

@@ -90,9 +90,14 @@ def installed_libraries(root: str = "/") -> Iterator[MappedFile]:
                     yield MappedFile(0, "/" + os.path.relpath(path, root), path, key)
 
 
-def mount_namespace(pid: int) -> str | None:
-    """What tells the mount namespace of `pid` from others, or None when it cannot be read."""
+def file_system_of(pid: int) -> tuple[str, int, int] | None:
+    """What tells the files that `pid` sees from those of others; None when it cannot be read.
+
+    The root belongs to it: a container's process is in its namespace before it is in its root.
+    """
     try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115 - hot
+        namespace = os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115 - hot
     except OSError:
         return None
+    root = _stat_key(f"/proc/{pid}/root/.")
+    return None if root is None else (namespace, *root)

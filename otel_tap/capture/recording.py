@@ -29,7 +29,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from otel_tap.capture.wire import decode
+from otel_tap.capture.wire import decode, trimmed
 from otel_tap.errors import CaptureError
 from otel_tap.events import Event, EventsLost
 from otel_tap.origin import Host, Origin
@@ -68,9 +68,13 @@ class RecordingWriter:
         self._file.write(_FRAME.pack(kind, len(content)))
         self._file.write(content)
 
+    def copy(self, kind: bytes, content: bytes) -> None:
+        """A frame of another recording as it is."""
+        self._frame(kind, content)
+
     def record(self, record: memoryview) -> None:
         """One ring record."""
-        self._frame(b"R", record)
+        self._frame(b"R", trimmed(record))
 
     def origin(self, origin: Origin) -> None:
         """What became known of one process."""
@@ -114,6 +118,10 @@ class RecordedSource:
         except ValidationError as error:
             raise CaptureError(f"{path} is damaged: {error.error_count()} wrong values") from error
         self._exhausted = False
+
+    def frames(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every frame from the beginning: kind and content."""
+        return self._open()
 
     def _open(self) -> Generator[tuple[bytes, bytes], None, None]:
         try:

@@ -168,6 +168,15 @@ _DECODERS: dict[int, Callable[[memoryview], Event]] = {
 }
 
 
+def trimmed(record: memoryview) -> memoryview:
+    """The record without what its size class holds behind the captured bytes: older events."""
+    if len(record) >= DATA_RECORD.size:
+        fields = DATA_RECORD.unpack_from(record)
+        if fields[0] == DATA:
+            return record[: DATA_RECORD.size + fields[9]]
+    return record
+
+
 def decode(record: memoryview) -> Event:
     """The event that one ring record holds; the record is copied, not kept.
 

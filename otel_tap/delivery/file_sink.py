@@ -8,6 +8,7 @@ once; the file is tried again with the next chunk, as a full disk may have room 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 
@@ -60,6 +61,9 @@ class _Lines:
             else:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 self._fd = os.open(path, flags, 0o600)
+                # One that exists may be readable by others; what is added may not.
+                if stat.S_ISREG(os.fstat(self._fd).st_mode):
+                    os.fchmod(self._fd, 0o600)
         except OSError as error:
             raise ExportError(
                 f"cannot write {path}: {error.strerror}",

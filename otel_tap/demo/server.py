@@ -43,7 +43,7 @@ http {{
 }}
 """
 _START_S = 10.0
-REPORT_BYTES = 100_000
+REPORT_BYTES = 20_000
 
 
 def _free_port() -> int:

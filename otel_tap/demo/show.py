@@ -223,9 +223,7 @@ def _run_clients(
     return outcome[0]
 
 
-def _compare(
-    sent: Sent, logged: int, show: _Show, receiver: OtlpReceiver, out: TextIO
-) -> int:
+def _compare(sent: Sent, logged: int, show: _Show, receiver: OtlpReceiver, out: TextIO) -> int:
     captured = show.total("server")
     problems = []
     if logged != sent.total:

@@ -47,6 +47,17 @@ def test_events_host_and_processes_come_back(recording):
     assert list(source.read()) == []
 
 
+def test_what_lies_behind_the_captured_bytes_is_not_kept(tmp_path):
+    path = tmp_path / "a.otr"
+    writer = RecordingWriter(path, unix_offset_ns=0, host=HOST)
+    writer.record(memoryview(record(0) + b"older-s3cret"))
+    writer.close()
+    assert b"s3cret" not in path.read_bytes()
+    (event,) = RecordedSource(path).read()
+    assert isinstance(event, DataEvent)
+    assert event.payload == b"abc"
+
+
 def test_only_its_owner_may_read_a_recording(recording):
     assert stat.S_IMODE(recording.stat().st_mode) == 0o600
 
