@@ -309,7 +309,10 @@ class Agent:
             exchanges=pipeline.exchange_count,
             sent=0 if sink is None else sink.sent_spans,
             lost={reason.value: count for reason, count in pipeline.lost_events.items()},
-            dropped=0 if sink is None else sink.dropped_records,
+            dropped=(
+                (0 if sink is None else sink.dropped_records)
+                + (0 if self._batcher is None else self._batcher.failures)
+            ),
             filtered=pipeline.filtered_count,
             opaque=(
                 counters.opaque_not_http

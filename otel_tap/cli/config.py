@@ -30,11 +30,16 @@ def validate(
     *,
     config: ConfigOption = None,
 ) -> None:
-    """Check the settings file and the OTEL_TAP_* variables; every problem is named."""
+    """Check the settings file, OTEL_TAP_* and OTEL_EXPORTER_OTLP_*; every problem is named."""
+    from otel_tap.delivery import OtlpSettings  # noqa: PLC0415 - quick --help
     from otel_tap.settings import check_settings  # noqa: PLC0415 - quick --help
 
     path = file if file is not None else config
     _, problems = check_settings(path, os.environ, {})
+    try:
+        OtlpSettings.from_environment(os.environ)
+    except ConfigError as error:
+        problems.append(error)
     for problem in problems:
         report_error(problem.message, problem.remedy)
     if problems:

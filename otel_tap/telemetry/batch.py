@@ -85,6 +85,7 @@ class Batcher:
         self._due_ktime_ns = 0
         self._waiting: deque[tuple[int, Exchange, Origin]] = deque()
         self._settled: dict[int, None] = {}
+        self.failures = 0  # exchanges that could not be encoded: a defect, counted and left out
 
     def add(self, exchange: Exchange, origin: Origin) -> None:
         """One finished exchange; it has passed redaction."""
@@ -106,7 +107,11 @@ class Batcher:
 
     def _add(self, exchange: Exchange, origin: Origin) -> None:
         resource = self._resources.of(origin)
-        encoded = self._encoder.encode(exchange)
+        try:
+            encoded = self._encoder.encode(exchange)
+        except Exception:  # noqa: BLE001 - what one peer sent must not stop the agent
+            self.failures += 1
+            return
         if not self._due_ktime_ns:
             self._due_ktime_ns = exchange.observed_ktime_ns + self._delay_ns
         if encoded.span:

@@ -6,6 +6,7 @@ RFC 9112 3.2 (forms of the target), RFC 7239 (Forwarded).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -78,6 +79,14 @@ def _known_scheme(value: bytes | None) -> str | None:
     return lowered.decode() if lowered in (b"http", b"https") else None
 
 
+def _is_ipv6(value: bytes) -> bool:
+    try:
+        ipaddress.IPv6Address(value.decode("ascii", "replace"))
+    except ValueError:
+        return False
+    return True
+
+
 def forwarded(request: Request) -> Forwarded:
     """The first hop of Forwarded, else of the X-Forwarded fields."""
     standard = client = host = scheme = None
@@ -107,7 +116,7 @@ def forwarded(request: Request) -> Forwarded:
         authority = None if first[:1] == b"_" or first == b"unknown" else parse_authority(first)
         if authority is not None:
             first = authority.host
-        elif first.count(b":") < 2:
+        elif not _is_ipv6(first):
             first = None
     return Forwarded(
         first or None,
@@ -126,6 +135,7 @@ def locate(request: Request, connection: Connection, role: Role, hops: Forwarded
     target = request.target
     scheme = "http" if connection.tls is TlsLibrary.NONE else "https"
     named: bytes | None = None
+    well_formed = True
     path, query = b"", None
     if target[:1] == b"/":
         path, query = _split_query(target)
@@ -141,6 +151,7 @@ def locate(request: Request, connection: Connection, role: Role, hops: Forwarded
             path, query = _split_query(absolute[3])
         else:
             path, query = _split_query(target)
+            well_formed = False  # no form of RFC 9112: what URI it means cannot be said
     host = field_value(request.fields, b"host")
     if role is Role.SERVER:
         scheme = hops.scheme or scheme
@@ -154,12 +165,19 @@ def locate(request: Request, connection: Connection, role: Role, hops: Forwarded
             authority = Authority(connection.peer.host.encode(), connection.peer.port)
             literal = b"[%s]" if b":" in authority.host else b"%s"
             named = literal % authority.host + b":%d" % connection.peer.port
-        if authority is not None and named is not None:
+        if authority is not None and named is not None and well_formed:
             full = scheme.encode() + b"://" + named
             if path != b"*":
                 full += path
             if query is not None:
                 full += b"?" + query
-    if authority is not None and authority.port is None and request.method != b"CONNECT":
+    # A proxy that says the original host but not its scheme leaves the default port unknown.
+    original = role is Role.SERVER and hops.host is not None and hops.scheme is None
+    if (
+        authority is not None
+        and authority.port is None
+        and request.method != b"CONNECT"
+        and not original
+    ):
         authority = Authority(authority.host, _DEFAULT_PORTS[scheme])
     return Location(scheme, authority, full, path, query)

@@ -25,6 +25,8 @@ _SEVERITIES = {
     "WARN": b"\x10\x0d\x1a\x04WARN",
     "ERROR": b"\x10\x11\x1a\x05ERROR",
 }
+# Two bodies of one record, at worst doubled by their way to UTF-8, must fit into one message.
+_MAX_BODY = 800_000
 _MAX_DISPLAYED = 512  # bytes of a target in the display line
 
 _BROKEN = frozenset(ExchangeError) - {ExchangeError.TRUNCATED, ExchangeError.AGENT_STOPPED}
@@ -125,7 +127,7 @@ class RecordEncoder:
         return b"\x12" + varint(len(content)) + content
 
     def _bodies(self, exchange: Exchange) -> list[bytes]:
-        limit = self._settings.body_limit
+        limit = min(self._settings.body_limit, _MAX_BODY)
         messages: list[tuple[str, Request | Response | None]] = [
             (names.HTTP_REQUEST_BODY_CONTENT, exchange.request),
             (names.HTTP_RESPONSE_BODY_CONTENT, exchange.response),

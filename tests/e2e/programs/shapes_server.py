@@ -60,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         size = int(parts[2]) if len(parts) > 2 else 0
         status, sent = self.respond(shape, size)
         with LOG_LOCK:
-            line = [SCHEMES[self.server], self.command, self.path, status, received, sent]
+            scheme = SCHEMES[self.server.server_address[1]]
+            line = [scheme, self.command, self.path, status, received, sent]
             LOG.write(json.dumps(line) + "\n")
             LOG.flush()
 
@@ -165,7 +166,7 @@ if __name__ == "__main__":
     certificate, key, log_path = sys.argv[1:]
     LOG = open(log_path, "w")  # noqa: SIM115, PTH123
     tls, plain = (Server(("127.0.0.1", 0), Handler) for _ in range(2))
-    SCHEMES = {tls: "https", plain: "http"}
+    SCHEMES = {tls.server_address[1]: "https", plain.server_address[1]: "http"}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     tls.socket = context.wrap_socket(tls.socket, server_side=True, do_handshake_on_connect=False)
