@@ -106,13 +106,13 @@ def test_midway_a_talk_that_never_is_http_is_given_up_but_a_long_transfer_is_not
         transfer.response(b"\x01" * 1000)
     assert talk.opaque == [1]
     assert not transfer.opaque
-    transfer.request(GET).response(OK)
+    transfer.request(GET).response(OK).later(2 * SECOND)
     assert len(transfer.exchanges) == 1
 
 
 def test_a_tls_session_met_midway_may_begin_inside_a_body_though_numbered_from_zero():
     wire = Wire().opened(from_start=False, tls=TlsLibrary.OPENSSL)
-    wire.response(b"\x00\x01\x02").request(GET).response(OK)
+    wire.response(b"\x00\x01\x02").request(GET).response(OK).later(2 * SECOND)
     assert wire.exchanges[0].response.status == 200
     assert not wire.opaque
 

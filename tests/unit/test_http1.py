@@ -176,7 +176,7 @@ def test_a_response_reported_before_its_requests_write_returned_is_paired():
 def test_a_response_that_no_request_explains_is_emitted_alone():
     wire = Wire().opened(from_start=False)
     wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
-    wire.response(OK).request(GET).response(EMPTY)
+    wire.response(OK).request(GET).response(EMPTY).later(2_000_000_000)
     assert [summary(exchange) for exchange in wire.exchanges] == [
         (None, 200, None),
         ((b"GET", b"/a"), 204, None),
@@ -385,11 +385,27 @@ def test_a_lost_exchange_does_not_shift_the_pairs_behind_it():
 
 def test_a_lost_request_leaves_its_response_alone():
     wire = Wire().opened().request(GET).response(OK).missed(Direction.EGRESS, 50).response(EMPTY)
-    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(OK)
+    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(OK).later(2_000_000_000)
     assert [summary(exchange) for exchange in wire.exchanges[1:]] == [
         (None, 204, None),
         ((b"GET", b"/c"), 200, None),
     ]
+
+
+def test_a_doubtful_pair_is_refuted_by_a_response_that_nobody_waits_for():
+    wire = Wire().opened().missed(Direction.EGRESS, 90)
+    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(EMPTY).response(OK)
+    wire.later(2_000_000_000)
+    assert sorted(map(repr, map(summary, wire.exchanges))) == sorted(
+        map(
+            repr,
+            [
+                (None, 204, None),
+                ((b"GET", b"/c"), None, ExchangeError.TRUNCATED),
+                (None, 200, None),
+            ],
+        )
+    )
 
 
 def test_a_request_that_begins_after_a_noticed_loss_is_paired():
@@ -426,6 +442,7 @@ def test_midway_bytes_are_skipped_until_an_event_begins_with_a_start_line():
     wire = Wire().opened(from_start=False)
     wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
     wire.response(b"tail of a body" + OK).request(b"GET /a HTT").request(GET).response(OK)
+    wire.later(2_000_000_000)
     (exchange,) = wire.exchanges
     assert summary(exchange) == ((b"GET", b"/a"), 200, None)
     assert wire.counters.skipped_bytes == len(b"tail of a body" + OK) + len(b"GET /a HTT")

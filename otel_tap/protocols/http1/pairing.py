@@ -48,6 +48,7 @@ class Pairing(Listener):
     __slots__ = (
         "_answers",
         "_carrier",
+        "_confirming",
         "_hidden",
         "_midway",
         "_open",
@@ -76,6 +77,7 @@ class Pairing(Listener):
         self._orphan: OpenExchange | None = None  # a response whose request may yet be reported
         self._hidden = False  # messages were lost at some time
         self._pipelined = False
+        self._confirming: OpenExchange | None = None  # a doubtful pair, until the next message
         self._request_doubt = False
         self._midway = False  # the response stream was met midway, nothing of it was read yet
         self._responses_lost_ns = 0  # when it was noticed that responses may have been lost
@@ -91,6 +93,7 @@ class Pairing(Listener):
 
     def request_began(self, event: DataEvent, at: int, begin_ktime_ns: int) -> None:
         """Opens an exchange, or gives a response that was read early its request."""
+        self._confirm()
         exchange = self._early_response(begin_ktime_ns)
         if exchange is None:
             waiting = self._open
@@ -150,6 +153,7 @@ class Pairing(Listener):
         else:
             exchange = self._choose(begin_ktime_ns)
         if exchange is None:
+            self._refute()
             self._release_orphan()
             exchange = self._new(tid, begin_ktime_ns)
             waiting.append(exchange)
@@ -183,7 +187,12 @@ class Pairing(Listener):
             self._answers += 1
             if self._orphan is exchange:
                 return
-        if exchange.request_state != UNDER_WAY:
+        if exchange.request_state == UNDER_WAY:
+            return
+        if exchange.doubtful and exchange.request_state == OVER and not exchange.emitted:
+            self._confirm()
+            self._confirming = exchange
+        else:
             self._settle(exchange)
 
     def requests_hidden(self, *, whole: bool) -> None:
@@ -222,6 +231,10 @@ class Pairing(Listener):
 
     def tick(self, ktime_ns: int) -> None:
         """A response does not wait for its request's report any longer."""
+        confirming = self._confirming
+        if confirming is not None and ktime_ns - confirming.end_ns >= _HELD_NS:
+            self.now_ns = ktime_ns
+            self._confirm()
         orphan = self._orphan
         if orphan is not None and ktime_ns - orphan.response_start_ns >= _HELD_NS:
             self.now_ns = ktime_ns
@@ -242,6 +255,7 @@ class Pairing(Listener):
         `held`: also a response that still waits for its request to be reported.
         """
         self.now_ns = ktime_ns
+        self._confirm()
         for exchange in list(self._open):
             if exchange.emitted:
                 continue
@@ -286,6 +300,22 @@ class Pairing(Listener):
         self._orphan = None
         if orphan is not None and orphan.response_state == OVER:
             self._settle(orphan)
+
+    def _confirm(self) -> None:
+        """What followed a doubtful pair, or that nothing did, agrees with taking turns."""
+        confirming = self._confirming
+        self._confirming = None
+        if confirming is not None and confirming in self._open:
+            self._settle(confirming)
+
+    def _refute(self) -> None:
+        """A response that nobody waits for follows a doubtful pair: more had been asked before."""
+        confirming = self._confirming
+        self._confirming = None
+        if confirming is not None and confirming in self._open:
+            self._pipelined = True
+            self._split(confirming)
+            self._settle(confirming)
 
     def _judge_order(self, exchange: OpenExchange) -> None:
         exchange.doubtful = True
