@@ -22,32 +22,35 @@ setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o)
 
 setup-test: setup build/setup-test.stamp
 
-build/packages.stamp:
+# Installs what is missing of $(1). Nothing that is installed gets started: the programs are only
+# used by the demo and the tests, which start their own.
+define install
 	@mkdir -p build
-	@missing=""; for package in $(DEBIAN); do \
+	@missing=""; for package in $(1); do \
 		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		if [ "$$(id -u)" != 0 ]; then echo "make setup needs root to install:$$missing" >&2; exit 1; fi; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >build/apt.log 2>&1 || { tail -20 build/apt.log >&2; exit 1; }; \
+		policy=/usr/sbin/policy-rc.d; \
+		if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; trap "rm -f $$policy" EXIT; fi; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >build/apt.log 2>&1 || { tail -20 build/apt.log >&2; exit 1; }; \
 	fi
+endef
+
+build/packages.stamp:
+	$(call install,$(DEBIAN))
 	@touch $@
 
 build/setup.stamp: pyproject.toml build/packages.stamp
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing Python packages"
-	@$(BIN)/pip install -q --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check --editable '.[dev]' 2>build/pip.log || { tail -20 build/pip.log >&2; exit 1; }
 	@touch $@
 
+# Without root the tests run with what is there; those that lack a program say so.
 build/setup-test.stamp: build/setup.stamp
-	@missing=""; for package in $(DEBIAN_TEST); do \
-		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
-	done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
-		echo "installing$$missing"; \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >build/apt-test.log 2>&1 || { tail -20 build/apt-test.log >&2; exit 1; }; \
-	fi
+	$(if $(filter 0,$(shell id -u)),$(call install,$(DEBIAN_TEST)))
 	@touch $@
 
 $(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | build/packages.stamp
