@@ -15,9 +15,11 @@ from otel_tap.exchange import Connection, Role
 from otel_tap.messages import Request, field_value
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_AUTHORITY = re.compile(rb"(?:[^@/?#]*@)?(\[[0-9A-Fa-f:.%]+\]|[^:\[\]/?#@\s]+)(?::(\d{0,5}))?")
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)", re.DOTALL)
-_FORWARDED_PAIR = re.compile(rb"""(?i)\b(for|host|proto)\s*=\s*("([^"]*)"|[^;,\s"]+)""")
+_AUTHORITY = re.compile(
+    rb"(?:[^@/?#]*@)?(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z%._~-]+)?\]|[^:\[\]/?#@\s]+)(?::(\d{0,5}))?"
+)
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
+_FORWARDED_PAIR = re.compile(rb"""(?i)(?:^|;)\s*(for|host|proto)\s*=\s*("([^"]*)"|[^;,\s"]+)""")
 _MAX_MEMO = 4096
 
 
@@ -113,9 +115,10 @@ def forwarded(request: Request) -> Forwarded:
     first = client.split(b",", 1)[0].strip() if client else None
     if first:
         # Proxies append ports; an obfuscated name (RFC 7239 6.3) is no address.
-        authority = None if first[:1] == b"_" or first == b"unknown" else parse_authority(first)
+        authority = parse_authority(first)
         if authority is not None:
-            first = authority.host
+            hidden = authority.host[:1] == b"_" or authority.host.lower() == b"unknown"
+            first = None if hidden else authority.host
         elif not _is_ipv6(first):
             first = None
     return Forwarded(
@@ -136,6 +139,7 @@ def locate(request: Request, connection: Connection, role: Role, hops: Forwarded
     scheme = "http" if connection.tls is TlsLibrary.NONE else "https"
     named: bytes | None = None
     well_formed = True
+    full: bytes | None = None
     path, query = b"", None
     if target[:1] == b"/":
         path, query = _split_query(target)
@@ -146,8 +150,9 @@ def locate(request: Request, connection: Connection, role: Role, hops: Forwarded
     else:
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is not None:
-            scheme = _known_scheme(absolute[1]) or scheme
+            scheme = absolute[1].lower().decode()
             named = absolute[2]
+            full = target
             path, query = _split_query(absolute[3])
         else:
             path, query = _split_query(target)
@@ -155,12 +160,13 @@ def locate(request: Request, connection: Connection, role: Role, hops: Forwarded
     host = field_value(request.fields, b"host")
     if role is Role.SERVER:
         scheme = hops.scheme or scheme
-        named = hops.host or named
-    authority = parse_authority(named) if named else None
+    original = parse_authority(hops.host) if role is Role.SERVER and hops.host else None
+    authority = original or (parse_authority(named) if named else None)
     if authority is None and host:
         named, authority = host, parse_authority(host)
-    full: bytes | None = None
-    if role is Role.CLIENT and request.method != b"CONNECT":
+    if role is Role.SERVER:
+        full = None
+    elif full is None and request.method != b"CONNECT":
         if authority is None and connection.peer is not None and not host:
             authority = Authority(connection.peer.host.encode(), connection.peer.port)
             literal = b"[%s]" if b":" in authority.host else b"%s"
@@ -172,12 +178,12 @@ def locate(request: Request, connection: Connection, role: Role, hops: Forwarded
             if query is not None:
                 full += b"?" + query
     # A proxy that says the original host but not its scheme leaves the default port unknown.
-    original = role is Role.SERVER and hops.host is not None and hops.scheme is None
+    unknown = original is not None and hops.scheme is None
     if (
         authority is not None
         and authority.port is None
         and request.method != b"CONNECT"
-        and not original
+        and not unknown
     ):
-        authority = Authority(authority.host, _DEFAULT_PORTS[scheme])
+        authority = Authority(authority.host, _DEFAULT_PORTS.get(scheme))
     return Location(scheme, authority, full, path, query)

@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         size = int(parts[2]) if len(parts) > 2 else 0
         status, sent = self.respond(shape, size)
         with LOG_LOCK:
-            scheme = SCHEMES[self.server.server_address[1]]
+            scheme = SCHEMES[self.connection.getsockname()[1]]
             line = [scheme, self.command, self.path, status, received, sent]
             LOG.write(json.dumps(line) + "\n")
             LOG.flush()
