@@ -145,6 +145,10 @@ static __always_inline void fill_process(struct ot_process_started *event, struc
 	event->start_boottime_ns = start_boottime_ns;
 	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	event->uid = (__u32)bpf_get_current_uid_gid();
+	event->mount_namespace = 0;
+	if (bpf_core_field_exists(struct mnt_namespace, ns.inum))
+		event->mount_namespace = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	event->reserved = 0;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	event->filename[0] = 0;
 }

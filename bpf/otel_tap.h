@@ -110,6 +110,8 @@ struct ot_process_started {
 	__u64 start_boottime_ns;
 	__u32 ppid;
 	__u32 uid;
+	__u32 mount_namespace; /* inode number, 0 unknown */
+	__u32 reserved;
 	char comm[OT_COMM_LENGTH];
 	char filename[OT_FILENAME_LENGTH];
 };

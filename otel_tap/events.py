@@ -125,6 +125,7 @@ class ProcessStarted(NamedTuple):
     start_boottime_ns: int  # CLOCK_BOOTTIME, identifies the process together with tgid
     comm: str
     filename: str  # path given to execve, "" when the process was running before
+    mount_namespace: int = 0  # inode number of its mount namespace; 0 unknown
 
 
 class ProcessExited(NamedTuple):

@@ -37,7 +37,7 @@ HEADER = struct.Struct("=IIQ")
 DATA_RECORD = struct.Struct("=IIQQQQqIIII")
 OPENED_RECORD = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
 CLOSED_RECORD = struct.Struct("=IIQQQII")
-PROCESS_STARTED_RECORD = struct.Struct("=IIQQII16s128s")
+PROCESS_STARTED_RECORD = struct.Struct("=IIQQIIII16s128s")
 LOSS = struct.Struct("=QQ")
 
 LOSS_REASONS = (
@@ -146,11 +146,18 @@ def _closed(record: memoryview) -> Event:
 
 
 def _process_started(record: memoryview) -> Event:
-    _, tgid, ktime_ns, start_boottime_ns, ppid, uid, comm, filename = (
+    _, tgid, ktime_ns, start_boottime_ns, ppid, uid, mount_namespace, _, comm, filename = (
         PROCESS_STARTED_RECORD.unpack_from(record)
     )
     return ProcessStarted(
-        ktime_ns, tgid, ppid, uid, start_boottime_ns, _text(comm), _text(filename)
+        ktime_ns,
+        tgid,
+        ppid,
+        uid,
+        start_boottime_ns,
+        _text(comm),
+        _text(filename),
+        mount_namespace,
     )
 
 

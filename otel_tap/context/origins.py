@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -113,12 +114,16 @@ class Origins:
         self.counters = OriginCounters()
         self._host = host
         self._reader: ProcessReader | None = None
+        self._users = Users(None if proc_root is None else host_etc(proc_root, etc_root))
+        self._host_mounts = 0
         if proc_root is not None:
             self._reader = ProcessReader(
-                proc_root,
-                Users(host_etc(proc_root, etc_root)),
-                include_command_line=include_command_line,
+                proc_root, self._users, include_command_line=include_command_line
             )
+            # Its own, where the host's first process may not be looked at.
+            for process in ("self", "1"):
+                with contextlib.suppress(OSError):
+                    self._host_mounts = (proc_root / process / "ns/mnt").stat().st_ino
         self._rules = tuple(service_rules)
         self._clocks = clocks
         self._max_entries = max_entries
@@ -254,8 +259,12 @@ class Origins:
         )
 
     def _from_event(self, tgid: int, event: ProcessStarted | None, clocks: Clocks) -> Origin:
-        """Of a process that left no trace in /proc. A uid alone gives no name: see `users`."""
-        executable = "" if event is None else _name_of_program(event)
+        """Of a process that left no trace in /proc.
+
+        Its path and its user's name are told only where it is known to have seen the host's files.
+        """
+        path = self._executed_path(event)
+        executable = "" if event is None else _base_name(path or "") or _name_of_program(event)
         known_start = event is not None and event.start_boottime_ns > 0
         start = event.start_boottime_ns // _TICK_NS * _TICK_NS if event and known_start else 0
         names = (executable, event.comm) if event else (executable,)
@@ -265,15 +274,30 @@ class Origins:
             start_unix_ns=_wall_clock(start, clocks) if known_start else 0,
             parent_pid=event.ppid if event and event.ppid > 0 else None,
             executable_name=executable or "unknown",
-            executable_path=None,
+            executable_path=path,
             command=None,
             command_line=None,
-            user=str(event.uid) if event else None,
+            user=self._user_of(event),
             container=None,
             service_name=self._by_rule(None, names, None) or _unknown_service(executable),
             service_attributes=NOTHING_DECLARED.attributes,
             host=self._host,
         )
+
+    def _saw_the_host(self, event: ProcessStarted) -> bool:
+        return event.mount_namespace != 0 and event.mount_namespace == self._host_mounts
+
+    def _executed_path(self, event: ProcessStarted | None) -> str | None:
+        if event is None or event.filename[:1] != "/" or not self._saw_the_host(event):
+            return None
+        return os.path.realpath(event.filename)
+
+    def _user_of(self, event: ProcessStarted | None) -> str | None:
+        if event is None:
+            return None
+        if self._saw_the_host(event):
+            return self._users.name_on_host(event.uid)
+        return str(event.uid)
 
     def _by_rule(
         self, path: str | None, names: tuple[str, ...], container_id: str | None

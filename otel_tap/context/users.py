@@ -36,6 +36,12 @@ class Users:
             return str(uid)
         return self._names.get(uid) or str(uid)
 
+    def name_on_host(self, uid: int) -> str:
+        """Name of `uid` for a process that is known to see the host's files, or its number."""
+        if self._current() is None:
+            return str(uid)
+        return self._names.get(uid) or str(uid)
+
     def _current(self) -> _Identity | None:
         if self._path is None:
             return None

@@ -53,7 +53,10 @@ class _Group:
     def take(self) -> bytes:
         """Everything as one request; ResourceSpans and ResourceLogs have the same numbers."""
         request = b"".join(
-            field(b"\x0a", resource + field(b"\x12", _SCOPE + b"".join(records) + _SCHEMA_URL))
+            field(
+                b"\x0a",
+                resource + field(b"\x12", _SCOPE + b"".join(records) + _SCHEMA_URL) + _SCHEMA_URL,
+            )
             for resource, records in self._by_resource.items()
         )
         self._by_resource.clear()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 
-from otel_tap.messages import Request, Response, field_value
+from otel_tap.messages import Request, Response, field_value, field_values
 from otel_tap.telemetry.otlp import bytes_attribute, string_attribute
 
 _TEXTUAL = (
@@ -25,31 +25,40 @@ _CHARSETS = frozenset(
         "shift_jis", "euc-jp", "iso-2022-jp", "euc-kr", "gb2312", "gbk", "gb18030", "big5",
     )
 )  # fmt: skip
-_ZLIB_AUTO = zlib.MAX_WBITS | 32  # gzip or zlib, by its header
+_GZIP = zlib.MAX_WBITS | 16
+_ZLIB = zlib.MAX_WBITS
+_RAW = -zlib.MAX_WBITS
+# Some send deflate without its wrapper. For gzip that must not be tried: much plain text is, by
+# chance, valid raw deflate of something else.
+_WINDOWS = {b"gzip": (_GZIP,), b"x-gzip": (_GZIP,), b"deflate": (_ZLIB, _RAW)}
+_MAX_MEMBERS = 64  # of a gzip stream; each costs time, and may be empty
 
 
 def _decoded(content: bytes, coding: bytes, limit: int) -> bytes | None:
     """At most `limit` bytes of the content; None when the coding is not known or not kept to."""
     if coding in (b"", b"identity"):
         return content[:limit]
-    if coding not in (b"gzip", b"x-gzip", b"deflate"):
-        return None
-    for window_bits in (_ZLIB_AUTO, -zlib.MAX_WBITS):  # some send deflate without its wrapper
-        try:
-            return _inflated(content, window_bits, limit)
-        except zlib.error:
-            continue
+    for window_bits in _WINDOWS.get(coding, ()):
+        plain = _inflated(content, window_bits, limit)
+        if plain is not None:
+            return plain
     return None
 
 
-def _inflated(content: bytes, window_bits: int, limit: int) -> bytes:
+def _inflated(content: bytes, window_bits: int, limit: int) -> bytes | None:
     """All members of a stream (gzip may have several, RFC 1952 2.2), within the limit."""
     plain = b""
-    while content and len(plain) < limit:
+    for member in range(_MAX_MEMBERS):
         inflate = zlib.decompressobj(window_bits)
-        plain += inflate.decompress(content, limit - len(plain))
+        try:
+            plain += inflate.decompress(content, limit - len(plain))
+        except zlib.error:
+            # What follows a whole member and is none is padding: gzip ignores it too.
+            return plain if member else None
         content = inflate.unused_data
-    return plain
+        if not content or len(plain) >= limit:
+            return plain
+    return None
 
 
 def _charset(media_type: bytes) -> str | None:
@@ -79,7 +88,7 @@ def _text(content: bytes, charset: str, *, cut: bool) -> bytes | None:
 def content_attribute(name: str, message: Request | Response, limit: int) -> tuple[bytes, bool]:
     """The encoded attribute `name`, a string if the content is text, else bytes; whether cut."""
     fields = message.fields
-    coding = (field_value(fields, b"content-encoding") or b"").strip().lower()
+    coding = b",".join(field_values(fields, b"content-encoding")).strip().lower()
     # One byte more than asked for tells whether there was more.
     content = _decoded(message.body.content, coding, limit + 1)
     if content is None:

@@ -8,64 +8,68 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from otel_tap.events import TlsLibrary
 from otel_tap.exchange import Connection, Role
-from otel_tap.messages import Request, field_value
+from otel_tap.messages import Request
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AUTHORITY = re.compile(
     rb"(?:[^@/?#]*@)?(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z%._~-]+)?\]|[^:\[\]/?#@\s]+)(?::(\d{0,5}))?"
 )
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
-_FORWARDED_PAIR = re.compile(rb"""(?i)(?:^|;)\s*(for|host|proto)\s*=\s*("([^"]*)"|[^;,\s"]+)""")
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]{0,31})://([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
+_FORWARDED_PAIR = re.compile(
+    rb"""(?i)(?:^|;)\s*(for|host|proto)\s*=\s*(?:"([^"]*)"|([^;,\s"]+))\s*(?=;|$)"""
+)
 _MAX_MEMO = 4096
+_MAX_REMEMBERED_NAME = 255  # bytes of a host name in the domain name system
+
+# Members of an enumeration are looked up slowly on its class.
+_SERVER = Role.SERVER
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A host, IPv6 without brackets, and its port, None when none is said."""
+class Authority(NamedTuple):
+    """A host, IPv6 without brackets, and its port, None when it is not known."""
 
     host: bytes
     port: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """What is known of a request's target URI; None and empty where it is not."""
 
     scheme: str
     authority: Authority | None
-    full: bytes | None  # the whole URI
+    full: bytes | None  # the whole URI, at a client
     path: bytes
     query: bytes | None
 
 
-_authorities: dict[bytes, Authority | None] = {}
+_authorities: dict[tuple[bytes, int | None], Authority] = {}
 
 
-def parse_authority(value: bytes) -> Authority | None:
+def parse_authority(value: bytes, default_port: int | None = None) -> Authority | None:
     """`host[:port]`, user information ignored; None when it is none. Remembers hosts, not users."""
-    known = _authorities.get(value)
+    key = (value, default_port)
+    known = _authorities.get(key)
     if known is not None:
         return known
     match = _AUTHORITY.fullmatch(value)
     if match is None:
         return None
-    port = int(match[2]) if match[2] else None
+    port = int(match[2]) if match[2] else default_port
     if port is not None and not 0 < port < 65536:
         return None
     authority = Authority(match[1].strip(b"[]"), port)
-    if b"@" not in value and len(value) < 256:
+    if b"@" not in value and len(value) <= _MAX_REMEMBERED_NAME:
         if len(_authorities) >= _MAX_MEMO:
             _authorities.clear()
-        _authorities[value] = authority
+        _authorities[key] = authority
     return authority
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
+class Forwarded(NamedTuple):
     """What proxies in front of a server said of the original request."""
 
     client: bytes | None = None
@@ -73,12 +77,46 @@ class Forwarded:
     scheme: str | None = None
 
 
-_NOT_FORWARDED = Forwarded()
+NOT_FORWARDED = Forwarded()
 
 
-def _known_scheme(value: bytes | None) -> str | None:
-    lowered = (value or b"").strip().lower()
-    return lowered.decode() if lowered in (b"http", b"https") else None
+def forwarded(first: Mapping[bytes, bytes]) -> Forwarded:
+    """The first hop of Forwarded, else of X-Forwarded; `first` has the first value of each name."""
+    standard = first.get(b"forwarded")
+    client = first.get(b"x-forwarded-for")
+    host = first.get(b"x-forwarded-host")
+    scheme = first.get(b"x-forwarded-proto")
+    if standard is None and client is None and host is None and scheme is None:
+        return NOT_FORWARDED
+    if standard is not None:
+        pairs = {
+            match[1].lower(): match[3] if match[2] is None else match[2]
+            for match in _FORWARDED_PAIR.finditer(standard.split(b",", 1)[0])
+        }
+        client = pairs.get(b"for", client)
+        host = pairs.get(b"host", host)
+        scheme = pairs.get(b"proto", scheme)
+    named_scheme = _first_hop(scheme).lower()
+    return Forwarded(
+        _client_address(_first_hop(client)),
+        _first_hop(host) or None,
+        named_scheme.decode() if named_scheme in (b"http", b"https") else None,
+    )
+
+
+def _first_hop(value: bytes | None) -> bytes:
+    return value.split(b",", 1)[0].strip() if value else b""
+
+
+def _client_address(value: bytes) -> bytes | None:
+    """The address in a node of RFC 7239 6, without the port that some proxies append."""
+    if _is_ipv6(value):
+        return value
+    node = parse_authority(value)
+    # An obfuscated or unknown node (6.2, 6.3) is no address.
+    if node is None or node.host[:1] == b"_" or node.host.lower() == b"unknown":
+        return None
+    return node.host
 
 
 def _is_ipv6(value: bytes) -> bool:
@@ -89,101 +127,57 @@ def _is_ipv6(value: bytes) -> bool:
     return True
 
 
-def forwarded(request: Request) -> Forwarded:
-    """The first hop of Forwarded, else of the X-Forwarded fields."""
-    standard = client = host = scheme = None
-    for name, value in request.fields:
-        if name == b"forwarded":
-            standard = value if standard is None else standard
-        elif name[:12] == b"x-forwarded-":
-            if name == b"x-forwarded-for":
-                client = value if client is None else client
-            elif name == b"x-forwarded-host":
-                host = value if host is None else host
-            elif name == b"x-forwarded-proto":
-                scheme = value if scheme is None else scheme
-    if standard is not None:
-        pairs = {
-            match[1].lower(): match[3] if match[3] is not None else match[2]
-            for match in _FORWARDED_PAIR.finditer(standard.split(b",", 1)[0])
-        }
-        client = pairs.get(b"for", client)
-        host = pairs.get(b"host", host)
-        scheme = pairs.get(b"proto", scheme)
-    if client is None and host is None and scheme is None:
-        return _NOT_FORWARDED
-    first = client.split(b",", 1)[0].strip() if client else None
-    if first:
-        # Proxies append ports; an obfuscated name (RFC 7239 6.3) is no address.
-        authority = parse_authority(first)
-        if authority is not None:
-            hidden = authority.host[:1] == b"_" or authority.host.lower() == b"unknown"
-            first = None if hidden else authority.host
-        elif not _is_ipv6(first):
-            first = None
-    return Forwarded(
-        first or None,
-        host.split(b",", 1)[0].strip() if host else None,
-        _known_scheme(scheme.split(b",", 1)[0] if scheme else None),
-    )
-
-
 def _split_query(target: bytes) -> tuple[bytes, bytes | None]:
     path, mark, query = target.partition(b"?")
     return path, query if mark else None
 
 
-def locate(request: Request, connection: Connection, role: Role, hops: Forwarded) -> Location:
-    """The target URI as this end knows it."""
+def locate(
+    request: Request,
+    connection: Connection,
+    role: Role,
+    host: bytes | None,
+    hops: Forwarded = NOT_FORWARDED,
+) -> Location:
+    """The target URI as this end knows it; `host` is the value of Host."""
     target = request.target
-    scheme = "http" if connection.tls is TlsLibrary.NONE else "https"
-    named: bytes | None = None
-    well_formed = True
-    full: bytes | None = None
+    scheme = "https" if connection.tls else "http"
     path, query = b"", None
+    full: bytes | None = None
+    behind: bytes | None = None  # what stands behind the authority in the URI; None: no URI
     if target[:1] == b"/":
         path, query = _split_query(target)
+        behind = target
     elif request.method == b"CONNECT":
-        named = target
+        host = target
     elif target == b"*":
         path = target
+        behind = b""
     else:
         absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is not None:
-            scheme = absolute[1].lower().decode()
-            named = absolute[2]
-            full = target
-            path, query = _split_query(absolute[3])
-        else:
+        if absolute is None:
             path, query = _split_query(target)
-            well_formed = False  # no form of RFC 9112: what URI it means cannot be said
-    host = field_value(request.fields, b"host")
-    if role is Role.SERVER:
+        else:
+            full = target
+            scheme = absolute[1].lower().decode()
+            host = absolute[2]  # RFC 9112 3.2.2: Host is ignored
+            path, query = _split_query(absolute[3])
+    authority = None
+    if role is _SERVER:
         scheme = hops.scheme or scheme
-    original = parse_authority(hops.host) if role is Role.SERVER and hops.host else None
-    authority = original or (parse_authority(named) if named else None)
+        full = behind = None
+    port = _DEFAULT_PORTS.get(scheme) if request.method != b"CONNECT" else None
+    if hops.host:
+        # A proxy that says the original host but not its scheme leaves the default port unknown.
+        authority = parse_authority(hops.host, port if hops.scheme else None)
     if authority is None and host:
-        named, authority = host, parse_authority(host)
-    if role is Role.SERVER:
-        full = None
-    elif full is None and request.method != b"CONNECT":
-        if authority is None and connection.peer is not None and not host:
-            authority = Authority(connection.peer.host.encode(), connection.peer.port)
-            literal = b"[%s]" if b":" in authority.host else b"%s"
-            named = literal % authority.host + b":%d" % connection.peer.port
-        if authority is not None and named is not None and well_formed:
-            full = scheme.encode() + b"://" + named
-            if path != b"*":
-                full += path
-            if query is not None:
-                full += b"?" + query
-    # A proxy that says the original host but not its scheme leaves the default port unknown.
-    unknown = original is not None and hops.scheme is None
-    if (
-        authority is not None
-        and authority.port is None
-        and request.method != b"CONNECT"
-        and not unknown
-    ):
-        authority = Authority(authority.host, _DEFAULT_PORTS.get(scheme))
+        authority = parse_authority(host, port)
+    if behind is not None:
+        peer = connection.peer
+        if not host and peer is not None:
+            authority = Authority(peer.host.encode(), peer.port)
+            literal = b"[%s]:%d" if b":" in authority.host else b"%s:%d"
+            host = literal % (authority.host, peer.port)
+        if authority is not None and host is not None:
+            full = b"%s://%s%s" % (scheme.encode(), host, behind)
     return Location(scheme, authority, full, path, query)

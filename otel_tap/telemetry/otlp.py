@@ -15,18 +15,27 @@ _FIXED64 = struct.Struct("<Q")
 _FIXED32 = struct.Struct("<I")
 _MAX_PREFIXES = 256
 _MAX_MEMO = 4096
+_MAX_VARINTS = 2048  # most lengths: records have some 600 bytes
+
+SPAN_ATTRIBUTE = b"\x4a"
+LOG_ATTRIBUTE = b"\x32"
 
 
-def varint(value: int) -> bytes:
-    """`value` >= 0 in base 128, least significant group first."""
-    if value < 0x80:
-        return bytes((value,))
+def _varint(value: int) -> bytes:
     groups = bytearray()
     while value >= 0x80:
         groups.append(value & 0x7F | 0x80)
         value >>= 7
     groups.append(value)
     return bytes(groups)
+
+
+_VARINTS = [_varint(value) for value in range(_MAX_VARINTS)]
+
+
+def varint(value: int) -> bytes:
+    """`value` >= 0 in base 128, least significant group first."""
+    return _VARINTS[value] if 0 <= value < _MAX_VARINTS else _varint(value)
 
 
 def field(tag: bytes, content: bytes) -> bytes:
@@ -76,31 +85,12 @@ class StringAttribute:
 
     def of(self, value: bytes) -> bytes:
         """The attribute with any captured bytes as its value."""
-        value = utf8(value)
+        if not value.isascii():
+            value = utf8(value)
         length = len(value)
         if length < _MAX_PREFIXES:
             return self._prefixes[length] + value
         return self._prefix(length) + value
-
-
-class KnownStringAttribute:
-    """A string attribute of few values, none of them secret: each is encoded once."""
-
-    __slots__ = ("_encode", "_known")
-
-    def __init__(self, name: str) -> None:
-        self._encode = StringAttribute(name)
-        self._known: dict[str, bytes] = {}
-
-    def of(self, value: str) -> bytes:
-        """The attribute with `value`."""
-        encoded = self._known.get(value)
-        if encoded is None:
-            if len(self._known) >= _MAX_MEMO:
-                self._known.clear()
-            encoded = self._encode.of(value.encode("utf-8", "replace"))
-            self._known[value] = encoded
-        return encoded
 
 
 class IntAttribute:

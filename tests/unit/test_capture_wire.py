@@ -49,6 +49,7 @@ RECORDS = {
     "ot_process_started": (
         wire.PROCESS_STARTED_RECORD,
         ["header.type", "header.tgid", "header.ktime_ns", "start_boottime_ns", "ppid", "uid",
+         "mount_namespace", "reserved",
          "comm", "filename"],
     ),
     "ot_loss": (wire.LOSS, ["events", "bytes"]),
@@ -153,10 +154,10 @@ def test_process_and_close_records_are_decoded():
     closed = wire.CLOSED_RECORD.pack(wire.CLOSED, 7, 1, 0, 42, 4, 0)
     assert wire.decode(memoryview(closed)) == ConnectionClosed(1, 0, 42, 7, CloseReason.RESET)
     started = wire.PROCESS_STARTED_RECORD.pack(
-        wire.PROCESS_STARTED, 7, 1, 5, 3, 1000, b"cu\xffl\0junk", b"/usr/bin/curl\0"
+        wire.PROCESS_STARTED, 7, 1, 5, 3, 1000, 42, 0, b"cu\xffl\0junk", b"/usr/bin/curl\0"
     )
     assert wire.decode(memoryview(started)) == ProcessStarted(
-        1, 7, 3, 1000, 5, "cu\ufffdl", "/usr/bin/curl"
+        1, 7, 3, 1000, 5, "cu\ufffdl", "/usr/bin/curl", 42
     )
     assert wire.decode(memoryview(wire.HEADER.pack(5, 7, 1))) == ProcessExited(1, 7)
 

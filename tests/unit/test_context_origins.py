@@ -284,3 +284,25 @@ def test_a_real_child_is_met_and_remembered():
     origin = origins.origin(child.pid)
     assert origin.executable_path == str(Path(sys.executable).resolve())
     assert origin.parent_pid == os.getpid()
+
+
+def test_a_process_that_is_gone_has_the_path_it_executed_if_it_saw_the_hosts_files(tmp_path):
+    mounts = Path("/proc/1/ns/mnt")
+    try:
+        mounts.stat()
+    except OSError:
+        mounts = Path("/proc/self/ns/mnt")
+    origins = Origins(HOST)
+    gone = 2**22 - 1  # above any number that is in use
+    program = tmp_path / "program"
+    program.touch()
+    link = tmp_path / "link"
+    link.symlink_to(program)
+    for namespace, path in ((mounts.stat().st_ino, str(program)), (7, None), (0, None)):
+        origins.process_started(
+            ProcessStarted(5, gone, 1, 0, 1_000_000_000, "link", str(link), namespace)
+        )
+        origin = origins.origin(gone)
+        assert origin.executable_path == path
+        assert origin.executable_name == ("program" if path else "link")
+        assert origin.user == ("root" if path else "0")

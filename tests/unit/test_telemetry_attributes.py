@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
 from otel_tap.exchange import Role
@@ -12,7 +13,6 @@ from otel_tap.telemetry.names import LOG_ATTRIBUTES, OPT_IN_ATTRIBUTES, SPAN_ATT
 from tests.unit.test_telemetry_records import (
     PLAIN,
     WHOLE,
-    ScopeSpans,
     at_server,
     attributes_of,
     exchange,

@@ -149,9 +149,10 @@ def test_absolute_form_says_it_all_whatever_host_says(target, expected):
     assert server_sees(target=target) == place
 
 
-def test_absolute_form_without_a_usable_authority_falls_back_to_host():
-    assert at_client(target=b"http://a b/x")["server.address"] == "h"
-    assert server_sees(target=b"http://:1/x")["server.address"] == "h"
+@pytest.mark.parametrize("target", [b"http://a b/x", b"http://:1/x", b"http:///x"])
+def test_absolute_form_without_a_usable_authority_does_not_take_that_of_host(target):
+    assert at_client(target=target) == {"url.full": target.decode()}
+    assert "server.address" not in server_sees(target=target)
 
 
 @pytest.mark.parametrize(

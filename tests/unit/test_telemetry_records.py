@@ -146,6 +146,20 @@ def decoded(chunk: Chunk) -> ExportTraceServiceRequest | ExportLogsServiceReques
     return ExportLogsServiceRequest.FromString(chunk.payload)
 
 
+def all_records(chunk: Chunk) -> list[Any]:
+    """The spans or log records of a chunk, of all resources."""
+    message = decoded(chunk)
+    if isinstance(message, ExportTraceServiceRequest):
+        scoped = [scope for group in message.resource_spans for scope in group.scope_spans]
+        return [span for scope in scoped for span in scope.spans]
+    return [
+        log
+        for group in message.resource_logs
+        for scope in group.scope_logs
+        for log in scope.log_records
+    ]
+
+
 WHOLE = exchange(
     request(b"/items/1?b=2", (b"user-agent", b"curl/8"), (b"x-tag", b"one"), (b"x-tag", b"two")),
     response(200, (b"server", b"nginx")),
