@@ -299,6 +299,15 @@ def test_a_bad_forwarded_host_leaves_the_request_its_own():
     assert server_sees(*fields, target=b"http://other/")["server.address"] == "other"
 
 
+def test_a_forwarded_host_without_its_scheme_leaves_the_port_unknown():
+    host = (b"x-forwarded-host", b"shop.example")
+    found = server_sees(host)
+    assert found["server.address"] == "shop.example"
+    assert "server.port" not in found
+    assert server_sees(host, (b"x-forwarded-proto", b"https"))["server.port"] == 443
+    assert server_sees((b"x-forwarded-host", b"a b"))["server.port"] == 80
+
+
 def test_the_first_forwarded_host_counts():
     found = server_sees((b"x-forwarded-host", b"first:81, second"))
     assert (found["server.address"], found["server.port"]) == ("first", 81)
