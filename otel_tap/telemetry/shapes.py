@@ -70,7 +70,7 @@ class Shapes:
         response = exchange.response
         message = response or exchange.request
         version = "" if message is None else message.version
-        status = 0 if response is None else response.status
+        status = -1 if response is None else response.status  # 000 is sent, too
         scheme = authority = None
         if location is not None:
             scheme = location.scheme

@@ -15,7 +15,7 @@ def test_exchanges_that_differ_in_one_thing_alone_are_told_apart():
         replace(
             exchange(
                 request(b"/", method=method, host=host),
-                replace(response(status), version=version) if status else None,
+                replace(response(status), version=version) if status is not None else None,
                 role=role,
                 connection=connection,
                 error=error,
@@ -24,7 +24,7 @@ def test_exchanges_that_differ_in_one_thing_alone_are_told_apart():
         )
         for role, method, host, connection, version, status, error, reused in product(
             Role, (b"GET", b"PUT", b"FOO"), (b"a:80", b"b:80", None), connections, ("1.0", "1.1"),
-            (None, 200, 500), (None, ExchangeError.TIMEOUT), (False, True),
+            (None, 0, 200, 500), (None, ExchangeError.TIMEOUT), (False, True),
         )
     ]  # fmt: skip
     remembering = RecordEncoder(TelemetrySettings(), Identities("boot"), 0)
