@@ -162,6 +162,8 @@ class Pairing(Listener):
         exchange.response_state = UNDER_WAY
         exchange.response_start_ns = begin_ktime_ns
         self._response = exchange
+        if exchange.doubtful and exchange.method not in (b"HEAD", b"CONNECT"):
+            return b""  # it may answer another request, one whose answer has no body
         return exchange.method
 
     def response_ended(
