@@ -412,8 +412,11 @@ static __noinline int socket_bytes(struct socket_call *call)
 	if (transfer->left > moved)
 		transfer->left = moved;
 	offset = state->offset[direction] - transfer->left;
-	if (point_at_memory(transfer, call))
+	if (point_at_memory(transfer, call)) {
+		if (state->verdict == VERDICT_HTTP)
+			count_loss(OT_LOST_UNREADABLE, transfer->left);
 		return 0;
+	}
 
 	if (state->verdict == VERDICT_OPEN) {
 		if (call->kind == CALL_IN_KERNEL || peek(&first, &length, transfer))

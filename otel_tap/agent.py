@@ -282,9 +282,10 @@ class Agent:
             self._writer.note(notes)
 
     def stop(self) -> None:
-        """Take what is still in the ring, detach, end what is under way, deliver what waits."""
+        """Detach, take what is still in the ring, end what is under way, deliver what waits."""
         if self._live is not None:
-            self._handle(self._live.read_now())
+            for events in self._live.read_rest():
+                self._handle(events)
             self._now = time.monotonic_ns()
         if self._pipeline is not None:
             self._pipeline.flush(self._now)

@@ -52,12 +52,22 @@ class LiveSource:
     def read(self) -> Iterable[Event]:
         """Events that are there now, at most a batch; waits up to 50 ms for the first."""
         self._kernel.ring.wait(_BUSY_WAIT_S if self._empty_looks < _IDLE_AFTER else _IDLE_WAIT_S)
-        return self.read_now()
+        return self._read_now()
 
-    def read_now(self) -> list[Event]:
-        """Events that are there now, without waiting."""
+    def read_rest(self) -> Iterable[Iterable[Event]]:
+        """Detach, then every event that is still there, in batches, and the last losses."""
+        self._discovery.stop()
+        self._kernel.detach()
+        while self._drain():
+            yield self._batch
+        yield list(self._new_losses())
+
+    def _drain(self) -> int:
         self._batch = []
-        taken = self._kernel.ring.drain(self._take, _BATCH)
+        return self._kernel.ring.drain(self._take, _BATCH)
+
+    def _read_now(self) -> list[Event]:
+        taken = self._drain()
         self._empty_looks = 0 if taken else self._empty_looks + 1
         now = time.monotonic()
         if now >= self._next_loss_look:

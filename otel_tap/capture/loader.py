@@ -109,10 +109,14 @@ class KernelSide:
             totals[reason] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
         return totals
 
-    def close(self) -> None:
-        """Detach and unload everything; safe to call twice."""
+    def detach(self) -> None:
+        """Detach every probe; what they wrote can still be read, and nothing is added to it."""
         while self._links:
             self._links.pop().close()
+
+    def close(self) -> None:
+        """Detach and unload everything; safe to call twice."""
+        self.detach()
         for bpf_object in self._objects.values():
             bpf_object.close()
         self._objects.clear()

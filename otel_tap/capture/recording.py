@@ -68,10 +68,6 @@ class RecordingWriter:
         self._file.write(_FRAME.pack(kind, len(content)))
         self._file.write(content)
 
-    def copy(self, kind: bytes, content: bytes) -> None:
-        """A frame of another recording as it is."""
-        self._frame(kind, content)
-
     def record(self, record: memoryview) -> None:
         """One ring record."""
         self._frame(b"R", trimmed(record))

@@ -44,11 +44,6 @@ class Ring:
         """Sleep until the kernel wakes us (a process was met) or the time is over."""
         self._epoll.poll(timeout_s)
 
-    @property
-    def used_bytes(self) -> int:
-        """Bytes written and not yet consumed."""
-        return self._producer[0] - self._consumer[0]
-
     def drain(self, take: Callable[[memoryview], None], limit: int) -> int:
         """Give at most `limit` records to `take`, oldest first; returns how many.
 

@@ -381,3 +381,23 @@ def test_vectored_and_message_calls_are_seen(tmp_path):
     assert seen[CLIENT] == seen[SERVER] == Counter(ways)
     assert statuses == {200}
     assert Path(program).exists()
+
+
+def test_a_stop_takes_everything_that_was_captured_before_it(nginx):
+    count = 3000
+    script = (
+        "import http.client, sys\n"
+        "c = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]))\n"
+        "for n in range(int(sys.argv[2])):\n"
+        "    c.request('GET', f'/hello?{n}'); c.getresponse().read()\n"
+    )
+    with Tap() as tap:
+        subprocess.run(
+            [sys.executable, "-c", script, str(nginx.plain_port), str(count)],
+            check=True, timeout=60,
+        )  # fmt: skip
+        assert tap.stop() == 0
+        seen = {kind: len(tap.spans(nginx.plain_port, kind)) for kind in (CLIENT, SERVER)}
+        said = "".join(tap.stderr)
+    assert seen == {CLIENT: count, SERVER: count}, said
+    assert "(0 lost)" in said
