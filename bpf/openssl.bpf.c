@@ -13,7 +13,8 @@
 #include "sockets.h"
 #include "state.h"
 
-static __always_inline int enter(struct pt_regs *ctx, __u8 direction, __u64 length_pointer)
+static __always_inline int enter(struct pt_regs *ctx, __u8 direction, __u64 length_pointer,
+				 __u8 zero_is_end)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	__u64 ssl = PT_REGS_PARM1(ctx);
@@ -52,6 +53,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 direction, __u64 leng
 	call->tcp_position = -1;
 	call->nested = 0;
 	call->direction = direction;
+	call->zero_is_end = zero_is_end;
 	calls->depth++;
 	return 0;
 }
@@ -59,25 +61,45 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 direction, __u64 leng
 SEC("uprobe")
 int ssl_read(struct pt_regs *ctx)
 {
-	return enter(ctx, OT_INGRESS, 0);
+	return enter(ctx, OT_INGRESS, 0, 1);
 }
 
 SEC("uprobe")
 int ssl_write(struct pt_regs *ctx)
 {
-	return enter(ctx, OT_EGRESS, 0);
+	return enter(ctx, OT_EGRESS, 0, 0);
 }
 
 SEC("uprobe")
 int ssl_read_ex(struct pt_regs *ctx)
 {
-	return enter(ctx, OT_INGRESS, PT_REGS_PARM4(ctx));
+	return enter(ctx, OT_INGRESS, PT_REGS_PARM4(ctx), 0);
 }
 
 SEC("uprobe")
 int ssl_write_ex(struct pt_regs *ctx)
 {
-	return enter(ctx, OT_EGRESS, PT_REGS_PARM4(ctx));
+	return enter(ctx, OT_EGRESS, PT_REGS_PARM4(ctx), 0);
+}
+
+/* What both forms call: the arguments of the _ex form, the results of the other. */
+SEC("uprobe")
+int ssl_read_inner(struct pt_regs *ctx)
+{
+	return enter(ctx, OT_INGRESS, PT_REGS_PARM4(ctx), 1);
+}
+
+SEC("uprobe")
+int ssl_write_inner(struct pt_regs *ctx)
+{
+	return enter(ctx, OT_EGRESS, PT_REGS_PARM4(ctx), 0);
+}
+
+/* Since 3.3 with flags before the pointer. */
+SEC("uprobe")
+int ssl_write_inner5(struct pt_regs *ctx)
+{
+	return enter(ctx, OT_EGRESS, PT_REGS_PARM5(ctx), 0);
 }
 
 static __noinline int plaintext(struct transfer *transfer, const struct tls_call *call,
@@ -161,7 +183,7 @@ int ssl_return(struct pt_regs *ctx)
 	call = calls->call[top];
 	calls->depth--;
 	if (result <= 0) {
-		if (result == 0 && !call.length_pointer && call.direction == OT_INGRESS) {
+		if (result == 0 && call.zero_is_end) {
 			struct session_key key = {.ssl = call.ssl, .tgid = pid_tgid >> 32};
 			struct session *session = bpf_map_lookup_elem(&sessions, &key);
 

@@ -122,13 +122,14 @@ struct ciphertext_owner {
 struct tls_call {
 	__u64 ssl;
 	__u64 buffer;
-	__u64 length_pointer; /* size_t * of the _ex forms, 0 otherwise */
+	__u64 length_pointer; /* size_t * of the forms that have one, 0 otherwise */
 	__u64 begin_ktime_ns;
 	__u64 moved_ktime_ns; /* when its last socket call returned, 0 none */
 	__s64 tcp_position;   /* of the first application record moved inside the call */
 	__u32 nested;	      /* the same call entered again below itself (wrappers) */
 	__u8 direction;
-	__u8 reserved[3];
+	__u8 zero_is_end; /* a result of 0 says that the stream ended, nothing else */
+	__u8 reserved[2];
 };
 
 #define TLS_CALL_DEPTH 2
