@@ -4,7 +4,9 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 OBJECTS := otel_tap/capture/objects
-BPF     := socket tcp_state process openssl
+BPF     := socket_length socket_syscall tcp_state process openssl
+# What BCC compiles on the host that runs it.
+BCC     := $(notdir $(wildcard bpf/bcc/*.[ch])) otel_tap.h
 ARCH    := $(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/')
 
 BPF_CFLAGS := -O2 -g -Wall -Werror -Wno-unused-function -target bpf -D__TARGET_ARCH_$(ARCH) \
@@ -13,12 +15,16 @@ BPF_CFLAGS := -O2 -g -Wall -Werror -Wno-unused-function -target bpf -D__TARGET_A
 # What a bare Debian 12 lacks: a compiler for the kernel side, libbpf, and the demo's programs.
 DEBIAN := python3-venv clang llvm libbpf1 libbpf-dev libc6-dev linux-libc-dev \
 	nginx-light curl wget openssl ca-certificates
+# What the benchmarks load with.
+DEBIAN_BENCH := wrk nghttp2-client gcc libc6-dev
 # What the tests tap besides.
-DEBIAN_TEST := runc nghttp2-client gcc util-linux iproute2
+DEBIAN_TEST := runc nghttp2-client gcc python3-dev util-linux iproute2 python3-bpfcc linux-headers-amd64
+# What boots other kernels.
+DEBIAN_KERNELS := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: setup setup-test demo test lint format wheel clean
+.PHONY: setup setup-test demo test test-kernels test-compiled bench lint format wheel clean
 
-setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o)
+setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o) $(BCC:%=$(OBJECTS)/bcc/%)
 
 setup-test: setup build/setup-test.stamp
 
@@ -58,25 +64,62 @@ $(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | build/packages.stamp
 	@echo "compiling $<"
 	@clang $(BPF_CFLAGS) -c $< -o $@.tmp && llvm-strip -g $@.tmp && mv $@.tmp $@
 
+$(OBJECTS)/bcc/otel_tap.h: bpf/otel_tap.h
+	@mkdir -p $(OBJECTS)/bcc
+	@cp $< $@
+
+$(OBJECTS)/bcc/%: bpf/bcc/%
+	@mkdir -p $(OBJECTS)/bcc
+	@cp $< $@
+
 demo: setup
 	@$(BIN)/otel-tap demo
 
 test: setup-test
 	@$(BIN)/pytest
 
+# The smoke tests on this kernel, and on Debian's 6.1 and 6.12 in an emulator.
+test-kernels: setup-test build/setup-kernels.stamp
+	@$(BIN)/python -m tests.kernels.run
+
+build/setup-kernels.stamp: build/setup-test.stamp
+	$(call install,$(DEBIAN_KERNELS))
+	@touch $@
+
+# One scenario: make bench ONLY=nginx_tls_saturated
+bench: setup build/bench.stamp
+	@$(BIN)/python -m tests.benchmarks $(ONLY)
+
+build/bench.stamp: build/setup.stamp
+	$(if $(filter 0,$(shell id -u)),$(call install,$(DEBIAN_BENCH)))
+	@touch $@
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/clang-format --style=file:bpf/.clang-format --dry-run --Werror bpf/*.c bpf/*.h
+	@$(BIN)/clang-format --style=file:bpf/.clang-format --dry-run --Werror bpf/*.c bpf/*.h bpf/bcc/*.c bpf/bcc/*.h
 
 format: setup
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
-	@$(BIN)/clang-format --style=file:bpf/.clang-format -i bpf/*.c bpf/*.h
+	@$(BIN)/clang-format --style=file:bpf/.clang-format -i bpf/*.c bpf/*.h bpf/bcc/*.c bpf/bcc/*.h
 
+# Compiled with mypyc; OTEL_TAP_PURE=1 makes one that runs anywhere, and slower.
 wheel: setup
-	@$(BIN)/pip wheel -q --no-deps --wheel-dir dist .
+	@rm -rf build/wheel
+	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
+
+# The same tests against what the wheel holds: a tree that has its modules in place of the sources.
+COMPILED := build/compiled
+test-compiled: setup-test
+	@rm -rf build/wheel $(COMPILED)
+	@mkdir -p $(COMPILED)
+	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir $(COMPILED)/dist .
+	@cp -r $(filter-out otel_tap build dist %.egg-info,$(wildcard *)) $(COMPILED)
+	@$(BIN)/python -m zipfile -e $(COMPILED)/dist/*.whl $(COMPILED)
+	@cd $(COMPILED) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/otel-tap --version | grep compiled
+	@cd $(COMPILED) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest $(TESTS)
 
 clean:
 	rm -rf build dist $(OBJECTS) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -2,8 +2,8 @@
 /*
  * System call number and arguments of the interrupted task, per architecture.
  *
- * They are read at the exit of the system call: the saved registers still hold the arguments
- * there, so the entry needs no probe of its own.
+ * The saved registers hold the arguments until the call has returned, so the entry needs no probe
+ * of its own.
  */
 #ifndef OTEL_TAP_ARCH_H
 #define OTEL_TAP_ARCH_H
@@ -13,11 +13,32 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "kernel_types.h"
+
 struct syscall_arguments {
-	__u64 arg[4];
+	__u64 arg[5];
 };
 
+#define USER_CODE_64 0x33 /* code segment of 64-bit programs on x86 */
+#define PSTATE_32    0x10 /* of a 32-bit program on arm64 */
+
 #if defined(__TARGET_ARCH_x86)
+
+/* The same two from registers that the verifier knows as such: plain loads instead of copies. */
+static __always_inline long known_syscall_number(const struct pt_regs___kernel *regs)
+{
+	return regs->cs == USER_CODE_64 ? (long)regs->orig_ax : -1;
+}
+
+static __always_inline void known_syscall_arguments(const struct pt_regs___kernel *regs,
+						    struct syscall_arguments *out)
+{
+	out->arg[0] = regs->di;
+	out->arg[1] = regs->si;
+	out->arg[2] = regs->dx;
+	out->arg[3] = regs->r10;
+	out->arg[4] = regs->r8;
+}
 
 /* r10 r9 r8 rax rcx rdx rsi rdi | orig_rax rip cs: two neighbouring runs of struct pt_regs. */
 static __always_inline long syscall_number(const struct pt_regs *regs)
@@ -26,7 +47,7 @@ static __always_inline long syscall_number(const struct pt_regs *regs)
 
 	if (bpf_probe_read_kernel(run, sizeof(run), &regs->orig_rax))
 		return -1;
-	if (run[2] != 0x33) /* a 32-bit task: its numbers mean something else */
+	if (run[2] != USER_CODE_64) /* a 32-bit task: its numbers mean something else */
 		return -1;
 	return run[0];
 }
@@ -42,10 +63,26 @@ static __always_inline int syscall_arguments(const struct pt_regs *regs,
 	out->arg[1] = run[6];
 	out->arg[2] = run[5];
 	out->arg[3] = run[0];
+	out->arg[4] = run[2];
 	return 0;
 }
 
 #elif defined(__TARGET_ARCH_arm64)
+
+static __always_inline long known_syscall_number(const struct pt_regs___kernel *regs)
+{
+	return regs->pstate & PSTATE_32 ? -1 : regs->syscallno;
+}
+
+static __always_inline void known_syscall_arguments(const struct pt_regs___kernel *regs,
+						    struct syscall_arguments *out)
+{
+	out->arg[0] = regs->orig_x0;
+	out->arg[1] = regs->regs[1];
+	out->arg[2] = regs->regs[2];
+	out->arg[3] = regs->regs[3];
+	out->arg[4] = regs->regs[4];
+}
 
 struct arm64_kernel_regs {
 	__u64 regs[31];
@@ -65,7 +102,7 @@ static __always_inline long syscall_number(const void *regs)
 	if (bpf_probe_read_kernel(&pstate, sizeof(pstate), &kernel_regs->pstate) ||
 	    bpf_probe_read_kernel(&number, sizeof(number), &kernel_regs->syscallno))
 		return -1;
-	if (pstate & 0x10) /* a 32-bit task: its numbers mean something else */
+	if (pstate & PSTATE_32) /* a 32-bit task: its numbers mean something else */
 		return -1;
 	return number;
 }

@@ -36,11 +36,14 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 };
 
+struct socket;
+
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_type;
 	__u16 sk_protocol;
 	int sk_err;
+	struct socket *sk_socket;
 };
 
 struct tcp_sock {
@@ -52,7 +55,10 @@ struct tcp_sock {
 	__u64 bytes_acked;
 };
 
+struct file;
+
 struct socket {
+	struct file *file;
 	struct sock *sk;
 };
 
@@ -108,6 +114,25 @@ struct task_struct {
 struct linux_binprm {
 	const char *filename;
 };
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs___kernel {
+	unsigned long r10;
+	unsigned long r8;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+	unsigned long orig_ax;
+	unsigned long cs;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs___kernel {
+	__u64 regs[31];
+	__u64 pstate;
+	__u64 orig_x0;
+	__s32 syscallno;
+};
+#endif
 
 #pragma clang attribute pop
 

@@ -19,13 +19,13 @@ struct first_bytes {
 	__u8 byte[LOOK_BYTES];
 };
 
-static __always_inline int read_first_bytes(struct first_bytes *out, __u64 buffer, __u64 length)
+static __always_inline int read_first_bytes(struct first_bytes *out, __u64 memory, __u64 length)
 {
 	__u32 size = length < LOOK_BYTES ? length : LOOK_BYTES;
 
 	__builtin_memset(out, 0, sizeof(*out));
 	return bpf_probe_read_user(out, size & 31 ? (size > LOOK_BYTES ? LOOK_BYTES : size) : 1,
-				   (void *)buffer);
+				   (void *)memory);
 }
 
 static __always_inline int is_tls_record(const struct first_bytes *first, __u64 length)
@@ -42,12 +42,15 @@ static __always_inline int is_token_byte(__u8 c)
 /*
  * A response line, the HTTP/2 preface, or a method followed by a target: `/`, `*`, an absolute
  * URI, or for CONNECT an authority. A call that ends inside an upper-case method also counts.
+ *
+ * A global function: verified once, for any memory and length.
  */
-static __noinline int look_at(const struct first_bytes *first, __u64 length)
+__noinline int look_at(__u64 memory, __u64 length)
 {
+	struct first_bytes bytes, *first = &bytes;
 	__u32 i;
 
-	if (!first)
+	if (read_first_bytes(first, memory, length))
 		return VERDICT_OPEN;
 	if (is_tls_record(first, length))
 		return VERDICT_TLS;
@@ -82,10 +85,9 @@ static __noinline int look_at(const struct first_bytes *first, __u64 length)
 }
 
 /* The verdict after one more look; `looks` and `from_start` bound how often it is asked again. */
-static __always_inline __u8 next_verdict(const struct first_bytes *first, __u64 length, __u8 *looks,
-					 __u8 from_start)
+static __always_inline __u8 next_verdict(__u64 memory, __u64 length, __u8 *looks, __u8 from_start)
 {
-	__u8 verdict = look_at(first, length);
+	__u8 verdict = look_at(memory, length);
 
 	if (verdict != VERDICT_OPEN)
 		return verdict;

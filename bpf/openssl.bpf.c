@@ -30,7 +30,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 direction, __u64 leng
 		bpf_map_update_elem(&tls_calls, &pid_tgid, &none, BPF_ANY);
 		calls = bpf_map_lookup_elem(&tls_calls, &pid_tgid);
 		if (!calls) {
-			count_loss(OT_LOST_STATE_FULL, 0);
+			account(OT_LOST_STATE_FULL, 0);
 			return 0;
 		}
 	}
@@ -102,13 +102,35 @@ int ssl_write_inner5(struct pt_regs *ctx)
 	return enter(ctx, OT_EGRESS, PT_REGS_PARM5(ctx), 0);
 }
 
+/* Global functions: verified once, not once per path that leads to them. */
+__noinline int emit_session_piece(__u64 pid_tgid)
+{
+	struct tls_calls *calls = bpf_map_lookup_elem(&tls_calls, &pid_tgid);
+
+	return calls ? emit_piece(&calls->transfer) : 1;
+}
+
+__noinline int emit_session_transfer(__u64 pid_tgid)
+{
+	struct tls_calls *calls;
+	__u32 i;
+
+	for (i = 0; i < MAX_PIECES; i++)
+		if (emit_session_piece(pid_tgid))
+			break;
+	calls = bpf_map_lookup_elem(&tls_calls, &pid_tgid);
+	if (calls && calls->transfer.left)
+		emit_gap(&calls->transfer, OT_LOST_TRUNCATED);
+	return 0;
+}
+
 static __noinline int plaintext(struct transfer *transfer, const struct tls_call *call,
 				__u64 length)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct session_key key = {};
-	struct first_bytes first;
 	struct session *session;
+	enum wanted want;
 	__u32 direction;
 
 	if (!transfer || !call)
@@ -122,10 +144,8 @@ static __noinline int plaintext(struct transfer *transfer, const struct tls_call
 	transfer->offset = session->offset[direction];
 	session->offset[direction] += length;
 	if (session->verdict == VERDICT_OPEN) {
-		if (read_first_bytes(&first, call->buffer, length))
-			return 0;
 		session->verdict =
-		    next_verdict(&first, length, &session->looks, session->from_start);
+		    next_verdict(call->buffer, length, &session->looks, session->from_start);
 		/* Records inside a session are another session's ciphertext. */
 		if (session->verdict == VERDICT_TLS)
 			session->verdict = VERDICT_OTHER;
@@ -143,8 +163,6 @@ static __noinline int plaintext(struct transfer *transfer, const struct tls_call
 			    session->evidence, session->from_start);
 	}
 	transfer->connection_id = session->id;
-	if (bpf_map_lookup_elem(&muted, &session->id))
-		return 0;
 	transfer->ktime_ns = bpf_ktime_get_ns();
 	transfer->begin_ktime_ns = call->begin_ktime_ns;
 	if (direction == OT_INGRESS) /* the wait for bytes is not theirs */
@@ -160,7 +178,18 @@ static __noinline int plaintext(struct transfer *transfer, const struct tls_call
 	transfer->tgid = key.tgid;
 	transfer->tid = pid_tgid;
 	transfer->direction = direction;
-	emit_transfer(transfer);
+	transfer->share = session->share;
+	want = wanted(transfer);
+	if (want == SHED && !session->shed)
+		session->shed =
+		    !emit_closed(session->id, session->socket_id, key.tgid, OT_SHED_FROM_HERE);
+	if (want != WANTED)
+		return 0;
+	session->shed = 0;
+	if (length <= SHORT_BYTES)
+		emit_short(transfer);
+	else
+		emit_session_transfer(pid_tgid);
 	return 0;
 }
 
@@ -196,7 +225,7 @@ int ssl_return(struct pt_regs *ctx)
 	length = result;
 	if (call.length_pointer &&
 	    bpf_probe_read_user(&length, sizeof(length), (void *)call.length_pointer)) {
-		count_loss(OT_LOST_UNREADABLE, 0);
+		account(OT_LOST_UNREADABLE, 0);
 		return 0;
 	}
 	if (length)
@@ -235,9 +264,19 @@ int bio_write(struct pt_regs *ctx)
 static __always_inline void end_session(const struct session_key *key)
 {
 	struct session *session = bpf_map_lookup_elem(&sessions, key);
+	struct socket_state *state;
+	__u64 socket_id;
 
+	if (session && session->socket_id) {
+		socket_id = session->socket_id;
+		state = bpf_map_lookup_elem(&sockets, &socket_id);
+		if (state && state->session_id == session->id)
+			state->ssl = 0;
+	}
 	if (session && session->announced)
 		emit_closed(session->id, session->socket_id, key->tgid, OT_CONNECTION_CLOSED);
+	if (session)
+		forget_connection(session->id);
 }
 
 static __always_inline int start_over(__u64 ssl)

@@ -40,21 +40,58 @@ enum ot_close_reason {
 	OT_EGRESS_END = 2,
 	OT_CONNECTION_CLOSED = 3,
 	OT_CONNECTION_RESET = 4,
+	OT_SHED_FROM_HERE = 5, /* nothing ended, but what follows is left out */
 };
 
-/* Index into the per-CPU loss counters. */
-enum ot_loss_reason {
-	OT_LOST_RING_FULL = 0,
-	OT_LOST_UNREADABLE = 1,
-	OT_LOST_TRUNCATED = 2,
-	OT_LOST_STATE_FULL = 3,
-	OT_LOST_SENDFILE = 4,
-	OT_LOSS_REASONS = 5,
+/*
+ * What became of bytes that moved at tapped connections: index into the per-CPU accounts, and the
+ * reason in an event whose bytes were not copied. Every byte is in exactly one of them.
+ */
+enum ot_account_of {
+	OT_CAPTURED = 0,
+	OT_LOST_RING_FULL = 1,
+	OT_LOST_UNREADABLE = 2,
+	OT_LOST_TRUNCATED = 3,
+	OT_LOST_STATE_FULL = 4,
+	OT_LOST_SENDFILE = 5,
+	OT_LOST_UNSEEN = 6, /* no call that could be read moved them: io_uring */
+	OT_SHED = 7,	    /* the agent cannot keep up */
+	OT_FILTERED = 8,    /* the process is not wanted */
+	OT_MUTED = 9,	    /* the connection turned out not to be HTTP */
+	OT_SKIPPED = 10,    /* of a body, beyond what is kept of it */
+	OT_ACCOUNTS = 11,
 };
 
-struct ot_loss {
+struct ot_account {
 	__u64 events;
 	__u64 bytes;
+};
+
+/* Of one connection: bytes that did not reach the agent. */
+struct ot_missing {
+	__u64 lost;
+	__u64 shed;
+	__u64 filtered;
+	__u64 skipped;
+};
+
+/* What the agent tells the kernel side; mapped into its memory. */
+struct ot_control {
+	__u32 waiting;	  /* the agent sleeps: wake it when the ring is filled so far */
+	__u32 wake_bytes; /* fill of the ring */
+	__u32 shed;	  /* connections whose share is below are not copied: 0 none, 256 all */
+	__u32 filtering;  /* some processes are not wanted */
+	__u32 wishing;	  /* some connections have a wish */
+	__u32 reserved;
+};
+
+/* What the agent does not want of a connection. */
+struct ot_wish {
+	__u64 skip_begin[2]; /* stream offsets, per direction */
+	__u64 skip_end[2];
+	__u64 told_ktime_ns; /* when skipped bytes were last told of; written by the kernel side */
+	__u8 mute;
+	__u8 reserved[7];
 };
 
 struct ot_header {
@@ -72,7 +109,8 @@ struct ot_data {
 	__u32 tid;
 	__u32 length;	/* bytes that moved */
 	__u32 captured; /* of them in payload */
-	__u32 direction;
+	__u16 direction;
+	__u16 reason; /* ot_account_of of the others */
 	__u8 payload[];
 };
 
@@ -100,6 +138,7 @@ struct ot_closed {
 	__u64 socket_id;
 	__u32 reason;
 	__u32 reserved;
+	struct ot_missing missing;
 };
 
 #define OT_COMM_LENGTH	   16

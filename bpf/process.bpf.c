@@ -16,9 +16,11 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 	struct ot_process_started *event;
 
+	/* What was not wanted was the program before. */
+	bpf_map_delete_elem(&unwanted, &tgid);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
-		count_loss(OT_LOST_RING_FULL, 0);
+		account(OT_LOST_RING_FULL, 0);
 		return 0;
 	}
 	fill_process(event, task, tgid, start);
@@ -40,9 +42,10 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!bpf_map_lookup_elem(&processes, &tgid) || BPF_CORE_READ(task, signal, live.counter))
 		return 0;
 	bpf_map_delete_elem(&processes, &tgid);
+	bpf_map_delete_elem(&unwanted, &tgid);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
-		count_loss(OT_LOST_RING_FULL, 0);
+		account(OT_LOST_RING_FULL, 0);
 		return 0;
 	}
 	event->header.type = OT_PROCESS_EXITED;

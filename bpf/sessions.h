@@ -22,8 +22,9 @@ static __always_inline void begin_session(const struct session_key *key, __u8 fr
 	fresh.id = new_session_id();
 	fresh.fd = -1;
 	fresh.from_start = from_start;
+	fresh.share = (fresh.id * 0x9e3779b97f4a7c15ULL) >> 56;
 	if (bpf_map_update_elem(&sessions, key, &fresh, BPF_ANY))
-		count_loss(OT_LOST_STATE_FULL, 0);
+		account(OT_LOST_STATE_FULL, 0);
 }
 
 /* The session of this pointer; one that began before the agent did begins here. */

@@ -53,6 +53,19 @@ static __always_inline int find_socket(struct socket_of_fd *out, __u32 fd)
 	return 1;
 }
 
+/* The same at both ends, so that overload keeps or sheds whole exchanges. */
+static __always_inline __u8 share_of(const struct flow *flow)
+{
+	const __u32 *local = (const __u32 *)flow->local_address;
+	const __u32 *peer = (const __u32 *)flow->peer_address;
+	__u32 mixed = (__u32)flow->local_port ^ flow->peer_port;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		mixed = (mixed ^ local[i] ^ peer[i]) * 0x9e3779b1;
+	return mixed >> 24;
+}
+
 static __always_inline void map_ipv4(__u8 *address, __be32 ipv4)
 {
 	__builtin_memset(address, 0, 10);
@@ -120,6 +133,7 @@ static __always_inline void begin_socket(struct socket_state *state, struct sock
 	__builtin_memset(state, 0, sizeof(*state));
 	state->sk = (__u64)sk;
 	read_flow(&state->flow, sk);
+	state->share = share_of(&state->flow);
 	for (i = 0; i < 3; i++) {
 		una = BPF_CORE_READ(tcp, snd_una);
 		acked = BPF_CORE_READ(tcp, bytes_acked);
@@ -162,7 +176,7 @@ static __always_inline void emit_opened(__u64 connection_id, __u64 socket_id,
 	meet_process(tgid);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
-		count_loss(OT_LOST_RING_FULL, 0);
+		account(OT_LOST_RING_FULL, 0);
 		return;
 	}
 	event->header.type = OT_OPENED;

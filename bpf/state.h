@@ -30,10 +30,10 @@
 
 /* What the first bytes of a connection said. */
 enum verdict {
-	VERDICT_OPEN = 0, /* nothing yet: look at the next bytes */
-	VERDICT_HTTP = 1, /* copy */
-	VERDICT_TLS = 2,  /* ciphertext: never copied, but its offsets place TLS records */
-	VERDICT_OTHER = 3 /* neither: no further look */
+	VERDICT_OPEN = 0,  /* nothing yet: look at the next bytes */
+	VERDICT_HTTP = 1,  /* copy */
+	VERDICT_TLS = 2,   /* ciphertext: never copied, but its offsets place TLS records */
+	VERDICT_OTHER = 3, /* neither: no further look */
 };
 
 /* Addresses of a socket: IPv6 or IPv4 mapped, ports in host order. */
@@ -42,13 +42,14 @@ struct flow {
 	__u8 peer_address[16];
 	__u16 local_port;
 	__u16 peer_port;
-};
+} __attribute__((aligned(4)));
 
 /* A TCP socket, by the number of its inode (unique among live sockets, the same in every process).
  */
 struct socket_state {
 	__u64 sk;
 	__u64 session_id; /* TLS session bound to it, 0 none */
+	__u64 ssl;	  /* the pointer of a session that was seen from its start, 0 otherwise */
 	__u64 offset[2];  /* stream offset behind the last byte seen, per direction */
 	__u32 sequence[2];
 	__u32 iss;
@@ -57,6 +58,8 @@ struct socket_state {
 	__u8 looks;
 	__u8 from_start;
 	__u8 announced;
+	__u8 share;	  /* alike at both ends: which connections are shed first */
+	__u8 shed;	  /* it is left out, and the agent was told */
 	__u8 ended;	  /* ot_close_reason once TCP was done with it, 0 before */
 	struct flow flow; /* as first seen: a closed socket forgets its ports */
 };
@@ -78,7 +81,9 @@ struct session {
 	__u8 from_start;
 	__u8 announced;
 	__u8 evidence;
-	__u8 reserved[7];
+	__u8 share;
+	__u8 shed;
+	__u8 reserved[5];
 };
 
 /*
@@ -98,7 +103,8 @@ struct transfer {
 	__u32 vector_left;
 	__u32 tgid;
 	__u32 tid;
-	__u32 direction;
+	__u16 direction;
+	__u16 share;
 };
 
 /*
@@ -151,10 +157,26 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, OT_LOSS_REASONS);
+	__uint(max_entries, OT_ACCOUNTS);
 	__type(key, __u32);
-	__type(value, struct ot_loss);
-} losses SEC(".maps");
+	__type(value, struct ot_account);
+} accounts SEC(".maps");
+
+/* Only connections that miss something are here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64); /* connection id */
+	__type(value, struct ot_missing);
+} missing SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ot_control);
+} control SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -207,13 +229,34 @@ struct {
 	__type(value, __u64);
 } processes SEC(".maps");
 
-/* Connections of which the agent wants no more bytes; written by the agent. */
+/* Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, __u64); /* connection id */
+	__type(value, struct ot_wish);
+} wishes SEC(".maps");
+
+/* Processes that are not wanted: written by the agent, forgotten at their next exec. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32); /* tgid */
 	__type(value, __u8);
-} muted SEC(".maps");
+} unwanted SEC(".maps");
+
+/* Which message of a sendmmsg or recvmmsg a thread is at. */
+struct message_turn {
+	__u64 messages;
+	__u64 index;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* tgid << 32 | tid */
+	__type(value, struct message_turn);
+} message_turns SEC(".maps");
 
 /* The agent's own outgoing connections: the far end of them is never captured either. */
 struct {
@@ -230,14 +273,39 @@ struct {
 	__type(value, __u8);
 } own_flows SEC(".maps");
 
-static __always_inline void count_loss(__u32 reason, __u64 bytes)
+static __always_inline void account(__u32 of, __u64 bytes)
 {
-	struct ot_loss *loss = bpf_map_lookup_elem(&losses, &reason);
+	struct ot_account *total = bpf_map_lookup_elem(&accounts, &of);
 
-	if (loss) {
-		loss->events++;
-		loss->bytes += bytes;
+	if (total) {
+		total->events++;
+		total->bytes += bytes;
 	}
+}
+
+static const struct ot_missing nothing_missing;
+
+/* Bytes of a connection that the agent does not get, counted for all and for the connection. */
+static __noinline int account_missing(__u64 connection_id, __u32 of, __u64 bytes)
+{
+	struct ot_missing *missed = bpf_map_lookup_elem(&missing, &connection_id);
+
+	account(of, bytes);
+	if (!missed) {
+		bpf_map_update_elem(&missing, &connection_id, &nothing_missing, BPF_NOEXIST);
+		missed = bpf_map_lookup_elem(&missing, &connection_id);
+		if (!missed)
+			return 0;
+	}
+	if (of == OT_SHED)
+		__sync_fetch_and_add(&missed->shed, bytes);
+	else if (of == OT_FILTERED)
+		__sync_fetch_and_add(&missed->filtered, bytes);
+	else if (of == OT_SKIPPED)
+		__sync_fetch_and_add(&missed->skipped, bytes);
+	else if (of != OT_MUTED)
+		__sync_fetch_and_add(&missed->lost, bytes);
+	return 0;
 }
 
 #endif

@@ -66,6 +66,8 @@ int tcp_state_change(struct bpf_raw_tracepoint_args *ctx)
 	}
 	if (state->announced || state->session_id)
 		emit_closed(0, id, 0, reason);
+	if (new_state == TCP_CLOSE)
+		forget_connection(id);
 	return 0;
 }
 

@@ -10,19 +10,22 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from otel_tap.capture.live import LiveSource
+from otel_tap.capture.choice import HostSource, load_core, open_source
+from otel_tap.capture.priority import Priority
 from otel_tap.capture.recording import RecordedSource, RecordingWriter
 from otel_tap.context import Origins, ServiceRule, read_host
 from otel_tap.context.recorded import RecordedOrigins
 from otel_tap.delivery import Delivery, OtlpJsonFile, OtlpSettings
 from otel_tap.errors import ConfigError
-from otel_tap.events import DataEvent, Event, EventsLost, EventSource
+from otel_tap.events import NOT_WANTED, Direction, Event, EventsLost, EventSource, LossReason
 from otel_tap.exchange import Exchange
 from otel_tap.filters import ExchangeFilter
 from otel_tap.origin import Host, Origin
+from otel_tap.own_metrics import OwnMetrics, interval_ms
 from otel_tap.pipeline import OriginLookup, Pipeline, Take
 from otel_tap.privacy import RedactionSettings, Redactor
 from otel_tap.settings import Settings
@@ -31,7 +34,11 @@ from otel_tap.telemetry import Batcher, Chunk, Identities, RecordEncoder, Teleme
 _TICK_NS = 100_000_000
 _CLOCK_LOOK_NS = 60_000_000_000
 _STOP_S = 5.0
+_SNAPSHOT_NS = 1_000_000_000  # how old the agent's own metrics may be
+_STOP_METRICS_S = 2.0
 _JSON_OUTPUT = "otlp-json:"
+_OVERLOAD_FILL = 0.25  # of the ring: long before anything is left out
+_NO_LOSS = NOT_WANTED | {LossReason.SHED}
 
 
 class Sink(Protocol):
@@ -62,12 +69,19 @@ class AgentStatus:
 
     events: int = 0
     bytes: int = 0  # of payload
+    captured_bytes: int = 0  # that the kernel side copied; 0 for a recording
     exchanges: int = 0  # that passed the filters
     sent: int = 0  # spans that were accepted
     lost: dict[str, int] = field(default_factory=dict)  # events, by reason
+    lost_bytes: dict[str, int] = field(default_factory=dict)  # by reason
+    shed_bytes: int = 0  # of connections left out for overload
+    ring_fill: float | None = None  # waited at the last look, 0 to 1; None: not known
+    shed_share: float = 0  # the part of all connections that is left out now, 0 to 1
+    not_wanted_bytes: dict[str, int] = field(default_factory=dict)  # by reason: no loss
     dropped: int = 0  # records that could not be delivered
     filtered: int = 0  # exchanges that the filters left out
     opaque: int = 0  # connections that turned out not to be HTTP/1
+    opaque_reasons: dict[str, int] = field(default_factory=dict)  # the same, by reason
     files_tapped: int = 0
 
 
@@ -132,15 +146,19 @@ class Agent:
         self._otlp: OtlpSettings | None = None
         if settings.output in (None, "otlp"):
             self._otlp = OtlpSettings.from_environment(environ)
+        self._metrics_interval = interval_ms(environ)
+        self._own_metrics: OwnMetrics | None = None
+        self._next_snapshot = 0
         self._sink: Sink | None = None
         self._batcher: Batcher | None = None
         self._encoder: RecordEncoder | None = None
-        self._live: LiveSource | None = None
+        self._live: HostSource | None = None
         self._writer: RecordingWriter | None = None
         self._written: dict[int, Origin] = {}
         self._source: EventSource | None = None
         self._pipeline: Pipeline | None = None
-        self._payload_bytes = 0
+        self._stopped = False
+        self._priority = Priority(settings.capture.nice)
         self._now = 0
         self._next_tick = 0
         self._next_clock_look = 0
@@ -169,14 +187,23 @@ class Agent:
         if self._replay is None:
             if self._record is not None:
                 self._writer = RecordingWriter(self._record, unix_offset_ns=offset, host=host)
-            self._live = LiveSource(
+            self._live = open_source(
+                self._settings.capture.loader,
                 self._settings.capture.ring_size,
                 self._report,
-                tee=self._writer.record if self._writer is not None else None,
+                self._writer.record if self._writer is not None else None,
+                core=partial(load_core, placement=self._settings.capture.placement),
             )
             self._source = self._live
             self._now = time.monotonic_ns()
             tapped = self._live.counters.files_tapped
+            if self._otlp is not None and self._otlp.metrics is not None:
+                self._own_metrics = OwnMetrics(
+                    self._otlp.metrics,
+                    interval=self._metrics_interval,
+                    resource={"host.name": host.name} | ({"host.id": host.id} if host.id else {}),
+                    report=self._report,
+                )
             self._report(f"ready: {tapped} TLS library files and all TCP sockets are tapped")
 
     def _service_rules(self) -> tuple[ServiceRule, ...]:
@@ -188,6 +215,16 @@ class Agent:
     def _build(self, host: Host, offset: int, origins: OriginLookup) -> Pipeline:
         settings = self._settings
         takers: list[Take] = []
+        encoders: list[Take] = []
+        privacy = settings.privacy
+        redactor = Redactor(
+            RedactionSettings(
+                headers=privacy.headers,
+                query_keys=privacy.query_keys,
+                patterns=privacy.patterns,
+                keep_headers=privacy.keep_headers,
+            )
+        )
         if self._on_exchange is not None:
             takers.append(self._on_exchange)
         if self._otlp is not None:
@@ -199,34 +236,38 @@ class Agent:
         identities = Identities(host.boot_id)
         if self._sink is not None:
             self._encoder = RecordEncoder(
-                _telemetry_settings(settings, self._otlp), identities, offset
+                _telemetry_settings(settings, self._otlp), identities, offset, redactor
             )
             self._batcher = Batcher(self._encoder, self._sink.offer, delay_ns=self._delay_ns)
-            takers.append(self._batcher.add)
+            encoders.append(self._batcher.add)
         if self._record is not None:
-            takers.append(self._keep_origin)
-        filters, privacy = settings.filters, settings.privacy
+            encoders.append(self._keep_origin)
+        filters = settings.filters
         return Pipeline(
             body_limit=settings.bodies.limit if settings.bodies.enabled else 0,
             idle_timeout_ns=settings.exchange.idle_timeout,
             origins=origins,
             exchange_filter=ExchangeFilter(filters.conditions(), filters.exclude.conditions()),
-            redactor=Redactor(
-                RedactionSettings(
-                    headers=privacy.headers,
-                    query_keys=privacy.query_keys,
-                    patterns=privacy.patterns,
-                    keep_headers=privacy.keep_headers,
-                )
-            ),
+            redactor=redactor,
             takers=takers,
+            encoders=encoders,
             on_opaque=self._mute,
             on_end_met=identities.client_ends.add,
+            spare=self._spare,
+            want=self._want,
         )
 
     def _mute(self, connection_id: int) -> None:
         if self._live is not None:
             self._live.mute(connection_id)
+
+    def _spare(self, connection_id: int, direction: Direction, begin: int, end: int) -> None:
+        if self._live is not None:
+            self._live.skip(connection_id, direction, begin, end)
+
+    def _want(self, tgid: int, wanted: bool) -> None:  # noqa: FBT001 - a callback
+        if self._live is not None:
+            self._live.want(tgid, wanted=wanted)
 
     def _keep_origin(self, _exchange: Exchange, origin: Origin) -> None:
         if self._writer is not None and self._written.get(origin.pid) is not origin:
@@ -234,7 +275,7 @@ class Agent:
             self._writer.origin(origin)
 
     def run_once(self) -> None:
-        """Take what is there through the pipeline; waits 50 ms at most."""
+        """Take what is there through the pipeline; waits 100 ms at most."""
         if self._source is None or self._pipeline is None:
             raise RuntimeError("the agent was not started")
         self._handle(self._source.read())
@@ -246,16 +287,19 @@ class Agent:
         pipeline = self._pipeline
         if pipeline is None:
             return
-        for event in events:
-            if isinstance(event, DataEvent):
-                self._payload_bytes += len(event.payload)
-            elif isinstance(event, EventsLost) and self._writer is not None:
-                self._writer.lost(event)
-            pipeline.handle(event)
-            if self._live is None:
+        if self._live is None:
+            for event in events:
+                pipeline.handle(event)
                 # A recording is played at full speed; its own clock is that of its events.
                 self._now = event.ktime_ns
                 self._tick()
+            return
+        batch = list(events)
+        if self._writer is not None:
+            for event in batch:
+                if isinstance(event, EventsLost):
+                    self._writer.lost(event)
+        pipeline.handle_all(batch)
 
     def _tick(self) -> None:
         now = self._now
@@ -266,6 +310,13 @@ class Agent:
             self._pipeline.tick(now)
         if self._batcher is not None:
             self._batcher.tick(now)
+        if self._live is not None:
+            fill = self._live.ring_fill or 0.0
+            overloaded = fill >= _OVERLOAD_FILL or self._live.shed_share > 0
+            self._priority.update(now, overloaded=overloaded)
+        if self._own_metrics is not None and now >= self._next_snapshot:
+            self._next_snapshot = now + _SNAPSHOT_NS
+            self._own_metrics.update(self.status())
         if self._live is not None and self._encoder is not None and now >= self._next_clock_look:
             # The host's clock may be set while the agent runs.
             self._next_clock_look = now + _CLOCK_LOOK_NS
@@ -282,7 +333,13 @@ class Agent:
             self._writer.note(notes)
 
     def stop(self) -> None:
-        """Detach, take what is still in the ring, end what is under way, deliver what waits."""
+        """Detach, take what is still in the ring, end what is under way, deliver what waits.
+
+        A second call does nothing.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
         if self._live is not None:
             for events in self._live.read_rest():
                 self._handle(events)
@@ -297,6 +354,9 @@ class Agent:
             self._writer.close()
         if self._sink is not None:
             self._sink.close(_STOP_S)
+        if self._own_metrics is not None:
+            self._own_metrics.update(self.status())
+            self._own_metrics.close(_STOP_METRICS_S)
 
     def status(self) -> AgentStatus:
         """The counters now."""
@@ -304,22 +364,42 @@ class Agent:
         if pipeline is None:
             return AgentStatus()
         counters = pipeline.connections.counters
+        opaque = {
+            "not_http": counters.opaque_not_http,
+            "http2": counters.opaque_http2,
+            "tunnel": counters.opaque_tunnel,
+            "malformed": counters.opaque_malformed,
+        }
         return AgentStatus(
             events=pipeline.event_count,
-            bytes=self._payload_bytes,
+            bytes=counters.stream_bytes + counters.overlap_bytes,
             exchanges=pipeline.exchange_count,
             sent=0 if sink is None else sink.sent_spans,
-            lost={reason.value: count for reason, count in pipeline.lost_events.items()},
+            captured_bytes=0 if live is None else live.captured[1],
+            lost={
+                reason.value: count
+                for reason, count in pipeline.lost_events.items()
+                if reason not in _NO_LOSS
+            },
+            lost_bytes={
+                reason.value: count
+                for reason, count in pipeline.lost_bytes.items()
+                if reason not in _NO_LOSS
+            },
+            shed_bytes=pipeline.lost_bytes.get(LossReason.SHED, 0),
+            ring_fill=None if live is None else live.ring_fill,
+            shed_share=0 if live is None else live.shed_share,
+            not_wanted_bytes={
+                reason.value: count
+                for reason, count in pipeline.lost_bytes.items()
+                if reason in NOT_WANTED
+            },
             dropped=(
                 (0 if sink is None else sink.dropped_records)
                 + (0 if self._batcher is None else self._batcher.failures)
             ),
             filtered=pipeline.filtered_count,
-            opaque=(
-                counters.opaque_not_http
-                + counters.opaque_http2
-                + counters.opaque_tunnel
-                + counters.opaque_malformed
-            ),
+            opaque=sum(opaque.values()),
+            opaque_reasons=opaque,
             files_tapped=0 if live is None else live.counters.files_tapped,
         )

@@ -12,7 +12,7 @@ Bounds: a connection without an open exchange is forgotten after `FORGET_NS`; at
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from otel_tap.events import (
@@ -27,7 +27,7 @@ from otel_tap.events import (
     TlsLibrary,
 )
 from otel_tap.exchange import Connection, Exchange, ExchangeError
-from otel_tap.protocols import Carrier, Opaque, Protocol
+from otel_tap.protocols import Carrier, Opaque, Protocol, Spare
 from otel_tap.protocols.counters import Counters
 from otel_tap.protocols.detection import Detection
 from otel_tap.protocols.http1.head import HeadParser
@@ -41,6 +41,9 @@ _SCAN_NS = 1_000_000_000
 BINDING_NS = 500_000_000  # for how long an exchange waits to learn the socket of its session
 
 _UNSEEN = -1
+
+# A member of an enumeration is looked up slowly on its class.
+_EGRESS = Direction.EGRESS
 
 
 class ConnectionState:
@@ -78,7 +81,8 @@ class Connections:
     """The table of connections; not thread-safe, belongs to the thread that drains the ring.
 
     `emit` gets every exchange once. `on_opaque` gets the id of a connection whose bytes are not
-    read any more, so that the kernel can stop copying them.
+    read any more, so that the kernel can stop copying them; `spare` gets ranges of streams of which
+    it can leave out the bytes.
     """
 
     __slots__ = (
@@ -93,6 +97,7 @@ class Connections:
         "_opaque",
         "_pending",
         "_scanned_ns",
+        "_spare",
         "_states",
         "counters",
     )
@@ -104,12 +109,14 @@ class Connections:
         idle_timeout_ns: int,
         emit: Callable[[Exchange], None],
         on_opaque: Callable[[int], None] | None = None,
+        spare: Spare | None = None,
     ) -> None:
         self.counters = Counters()
         self._body_limit = body_limit
         self._idle_timeout_ns = idle_timeout_ns
         self._emit = emit
         self._on_opaque = on_opaque
+        self._spare = spare
         self._heads = HeadParser()
         self._opaque = Opaque(self.counters)
         self._states: dict[int, ConnectionState] = {}
@@ -127,7 +134,7 @@ class Connections:
     def handle(self, event: Event) -> None:
         """Take the next event."""
         if isinstance(event, DataEvent):
-            self._data(event)
+            self.handle_all((event,), self.handle)
         elif isinstance(event, ConnectionOpened):
             self._opened(event)
         elif isinstance(event, ConnectionClosed):
@@ -152,6 +159,7 @@ class Connections:
         if ktime_ns - self._scanned_ns < _SCAN_NS:
             return
         self._scanned_ns = ktime_ns
+        self._heads.refresh()
         forgotten: list[ConnectionState] = []
         for state in self._states.values():
             protocol = state.protocol
@@ -175,23 +183,47 @@ class Connections:
 
     # Events.
 
-    def _data(self, event: DataEvent) -> None:
-        state = self._states.get(event.connection_id)
-        if state is None:
-            state = self._create(event.connection_id, event.tgid, event.ktime_ns)
+    def handle_all(self, events: Sequence[Event], fact: Callable[[Event], None]) -> None:
+        """Take the next events; `fact` gets those that are not data.
+
+        A loop with the commonest case in it: nearly all events are data that follows what came
+        before.
+        """
+        states = self._states
+        counters = self.counters
+        for event in events:
+            if type(event) is not DataEvent:
+                fact(event)
+                continue
+            state = states.get(event.connection_id)
+            if state is None:
+                state = self._create(event.connection_id, event.tgid, event.ktime_ns)
+            begin = event.offset
+            length = event.length
+            end = begin + length
+            if event.direction is _EGRESS:
+                expected = state.next_egress
+                if end > expected:
+                    state.next_egress = end
+            else:
+                expected = state.next_ingress
+                if end > expected:
+                    state.next_ingress = end
+            state.last_ktime_ns = event.ktime_ns
+            if begin != expected or len(event.payload) != length:
+                self._uneven(state, event, expected)
+                continue
+            counters.stream_bytes += length
+            protocol = state.protocol
+            protocol.data(event)
+            if protocol.successor is not None:
+                self._succeed(state)
+
+    def _uneven(self, state: ConnectionState, event: DataEvent, expected: int) -> None:
+        """Data that begins a stream, leaves a gap before it or in it, or comes again."""
         payload = event.payload
         captured = len(payload)
         begin = event.offset
-        end = begin + event.length
-        if event.direction == Direction.EGRESS:
-            expected = state.next_egress
-            if end > expected:
-                state.next_egress = end
-        else:
-            expected = state.next_ingress
-            if end > expected:
-                state.next_ingress = end
-        state.last_ktime_ns = event.ktime_ns
         counters = self.counters
         if begin != expected:
             if expected == _UNSEEN:
@@ -207,7 +239,10 @@ class Connections:
                 payload = payload[known:]
                 # Where its record began says nothing of what is left of it.
                 event = event._replace(
-                    offset=expected, length=end - expected, payload=payload, tcp_position=-1
+                    offset=expected,
+                    length=event.length - known,
+                    payload=payload,
+                    tcp_position=-1,
                 )
                 captured = len(payload)
         if captured:
@@ -242,6 +277,9 @@ class Connections:
         )
         if better and state.pending:
             self._emit_pending(state)
+        connection = state.carrier.connection
+        unbound = connection.tls != TlsLibrary.NONE and connection.evidence == PeerEvidence.NONE
+        state.carrier.deliver = self._hold if unbound else self._emit
 
     def _closed(self, event: ConnectionClosed) -> None:
         if event.connection_id:
@@ -295,17 +333,15 @@ class Connections:
 
     # Exchanges of sessions whose socket is not known yet: it shows at the session's next send.
 
-    def _deliver(self, exchange: Exchange) -> None:
-        connection = exchange.connection
-        if connection.tls != TlsLibrary.NONE and connection.evidence == PeerEvidence.NONE:
-            state = self._states.get(connection.connection_id)
-            if state is not None and state.pending is not None:
-                if not state.pending:
-                    due = exchange.observed_ktime_ns + BINDING_NS
-                    self._pending.append((due, connection.connection_id))
-                state.pending.append(exchange)
-                return
-        self._emit(exchange)
+    def _hold(self, exchange: Exchange) -> None:
+        connection_id = exchange.connection.connection_id
+        state = self._states.get(connection_id)
+        if state is None or state.pending is None:
+            self._emit(exchange)
+            return
+        if not state.pending:
+            self._pending.append((exchange.observed_ktime_ns + BINDING_NS, connection_id))
+        state.pending.append(exchange)
 
     def _emit_pending(self, state: ConnectionState) -> None:
         pending, state.pending = state.pending, []
@@ -324,7 +360,9 @@ class Connections:
         connection = Connection(
             connection_id, tgid, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, False
         )
-        carrier = Carrier(connection, self.counters, self._body_limit, self._deliver, self._opaque)
+        carrier = Carrier(
+            connection, self.counters, self._body_limit, self._emit, self._opaque, self._spare
+        )
         state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
         self._states[connection_id] = state
         self._by_tgid.setdefault(tgid, set()).add(connection_id)
@@ -349,7 +387,9 @@ class Connections:
             state.socket_id = socket_id
 
     def _close(self, state: ConnectionState, ktime_ns: int, reason: CloseReason) -> None:
-        if reason == CloseReason.EGRESS_END:
+        if reason == CloseReason.SHED:
+            self._shed(state, ktime_ns)
+        elif reason == CloseReason.EGRESS_END:
             state.protocol.end(Direction.EGRESS, ktime_ns)
         elif reason == CloseReason.INGRESS_END:
             state.ingress_ended = True
@@ -370,6 +410,13 @@ class Connections:
             elif not state.closed_ktime_ns:
                 state.closed_ktime_ns = ktime_ns
                 self._closing.append((ktime_ns, state.carrier.connection.connection_id))
+
+    def _shed(self, state: ConnectionState, ktime_ns: int) -> None:
+        """What follows is left out; when it is taken back, it is met as if midway."""
+        self.counters.connections_shed += 1
+        if state.protocol is not self._opaque:
+            state.protocol.abort(ktime_ns, ExchangeError.TRUNCATED)
+            state.protocol = Detection(state.carrier, self._heads)
 
     def _finish(self, state: ConnectionState, ktime_ns: int) -> None:
         error = state.closing_error or ExchangeError.CONNECTION_CLOSED

@@ -44,6 +44,15 @@ class LossReason(StrEnum):
     TRUNCATED = "truncated"  # one call moved more than a probe may copy
     STATE_FULL = "state_full"  # a table of the kernel side had no room
     SENDFILE = "sendfile"  # moved inside the kernel: never in the process's memory
+    UNSEEN = "unseen"  # moved by no call that can be read (io_uring)
+    SHED = "shed"  # the agent cannot keep up: of a connection that it leaves out
+    FILTERED = "filtered"  # of a process that is not wanted
+    MUTED = "muted"  # of a connection that turned out not to be HTTP
+    SKIPPED = "skipped"  # of a body, beyond what is kept of it
+
+
+NOT_WANTED = frozenset({LossReason.FILTERED, LossReason.MUTED, LossReason.SKIPPED})
+"""Reasons that are no loss: nobody asked for these bytes."""
 
 
 class CloseReason(StrEnum):
@@ -53,6 +62,7 @@ class CloseReason(StrEnum):
     EGRESS_END = "egress_end"  # the process closed or shut down its side
     CLOSED = "closed"  # both directions ended
     RESET = "reset"  # ended by a TCP reset
+    SHED = "shed"  # nothing ended, but what follows is left out for overload
 
 
 class Address(NamedTuple):
@@ -80,6 +90,7 @@ class DataEvent(NamedTuple):
     length: int  # bytes really moved
     payload: bytes
     tcp_position: int  # TCP stream offset at which the carrying record began; -1 unknown
+    skipped: bool = False  # what is not in payload was not wanted, rather than lost
 
 
 class ConnectionOpened(NamedTuple):
@@ -113,6 +124,12 @@ class ConnectionClosed(NamedTuple):
     socket_id: int
     tgid: int
     reason: CloseReason
+    # What became of the bytes of the connection that are in no event; its own, or when this is
+    # about a socket, those of the plain connection on it.
+    lost_bytes: int = 0
+    shed_bytes: int = 0
+    filtered_bytes: int = 0
+    skipped_bytes: int = 0
 
 
 class ProcessStarted(NamedTuple):
@@ -136,7 +153,7 @@ class ProcessExited(NamedTuple):
 
 
 class EventsLost(NamedTuple):
-    """What was lost for one reason since the last such event."""
+    """What did not arrive for one reason since the last such event."""
 
     ktime_ns: int
     reason: LossReason

@@ -1,9 +1,14 @@
-"""One exchange: a request with its response, or what is known of them, seen at one end."""
+"""One exchange: a request with its response, or what is known of them, seen at one end.
+
+As with messages, mypy keeps exchanges from being changed (`Final`), for they are made too often
+to be frozen dataclasses.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
 from otel_tap.messages import Request, Response
@@ -25,6 +30,9 @@ class ExchangeError(StrEnum):
     PROCESS_EXITED = "process_exited"
     MALFORMED = "malformed"  # bytes that are not HTTP where HTTP was due
     TRUNCATED = "truncated"  # a gap hid where a message ends
+    CANCELLED = "cancelled"  # one end gave the stream up (HTTP/2 CANCEL)
+    REFUSED = "refused"  # the server did not begin with it (REFUSED_STREAM, GOAWAY)
+    STREAM_RESET = "stream_reset"  # one end ended the stream for any other reason
     AGENT_STOPPED = "agent_stopped"  # not an error of the exchange: the agent ended first
 
 
@@ -43,35 +51,55 @@ class Connection:
     from_start: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Position:
     """Where in the request stream an exchange began; the same at both ends.
 
     `kind` names the numbering: "tcp" counts TCP stream bytes, "tls" plaintext bytes since the
-    handshake. `offset` is None when it cannot be known the same way at both ends.
+    handshake, "h2" is the number of an HTTP/2 stream. `offset` is None when it cannot be known the
+    same way at both ends.
     """
 
-    kind: str
-    offset: int | None
+    kind: Final[str]
+    offset: Final[int | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Rpc:
+    """What an exchange says as a gRPC call. Counts are None where a loss makes them unknown.
+
+    How many messages may flow each way is in no header: the kind of the call is not known, only
+    what moved.
+    """
+
+    method: Final[bytes]  # "package.Service/Method"; UNKNOWN when it cannot be known
+    web: Final[bool]  # gRPC-Web
+    status: Final[int | None]  # grpc-status; None: none was seen
+    timeout_ns: Final[int | None]  # the caller's deadline, as it was sent
+    request_messages: Final[int | None]  # whole ones
+    request_message_bytes: Final[int | None]  # without their prefixes, as compressed
+    response_messages: Final[int | None]
+    response_message_bytes: Final[int | None]
+
+
+@dataclass(slots=True)
 class Exchange:
     """At least one of `request` and `response` is known. Times are ktime_ns."""
 
-    role: Role
-    connection: Connection
-    tid: int
-    request: Request | None
-    response: Response | None
-    start_ktime_ns: int  # first request byte (first response byte when the request is unknown)
-    request_end_ktime_ns: int  # last request byte seen; 0 none
-    response_start_ktime_ns: int  # first byte of the final response; 0 none
-    end_ktime_ns: int  # last byte of the exchange
-    observed_ktime_ns: int  # when the agent finished it: time of the event that ended it
-    reused: bool  # not the first exchange of its connection
-    position: Position
-    error: ExchangeError | None
+    role: Final[Role]
+    connection: Final[Connection]
+    tid: Final[int]
+    request: Final[Request | None]
+    response: Final[Response | None]
+    start_ktime_ns: Final[int]  # first request byte (of the response when the request is unknown)
+    request_end_ktime_ns: Final[int]  # last request byte seen; 0 none
+    response_start_ktime_ns: Final[int]  # first byte of the final response; 0 none
+    end_ktime_ns: Final[int]  # last byte of the exchange
+    observed_ktime_ns: Final[int]  # when the agent finished it: time of the event that ended it
+    reused: Final[bool]  # not the first exchange of its connection
+    position: Final[Position]
+    error: Final[ExchangeError | None]
+    rpc: Final[Rpc | None] = None
 
     @property
     def lost_bytes(self) -> int:

@@ -1,7 +1,8 @@
 """The way of an event through the stages, up to whatever takes finished exchanges.
 
 Owns the order of the stages and nothing else: connections make exchanges, the process behind each
-is looked up, filters decide, redaction takes secrets out, and only then a sink sees it.
+is looked up, filters decide, redaction takes secrets out (of all that takers get; an encoder has it
+done for the parts that it sends), and only then a sink sees it.
 Pure but for what `origins` reads; time is that of the events.
 """
 
@@ -23,6 +24,7 @@ from otel_tap.exchange import Exchange
 from otel_tap.filters import ExchangeFilter
 from otel_tap.origin import Origin
 from otel_tap.privacy import Redactor
+from otel_tap.protocols import Spare
 
 
 class OriginLookup(Protocol):
@@ -46,13 +48,16 @@ class OriginLookup(Protocol):
 
 
 Take = Callable[[Exchange, Origin], None]
-"""What gets finished exchanges: filtered and redacted."""
+"""What gets finished exchanges that passed the filters."""
 
 
 class Pipeline:
-    """Events in, finished exchanges out to every one of `takers`.
+    """Events in, finished exchanges out to every one of `takers`, redacted.
 
-    `on_opaque` gets connections of which no more bytes are wanted, `on_end_met` the TCP initial
+    `encoders` get them as they were captured: they need few parts of each, and redact just those.
+    `want` gets processes (tgid) that the filters leave out, and those that they take back; `spare`
+    ranges of streams that nobody needs. `on_opaque` gets connections of which no more bytes are
+    wanted, `on_end_met` the TCP initial
     sequence numbers (own, peer's) of every connection whose process is wanted.
     """
 
@@ -65,32 +70,49 @@ class Pipeline:
         exchange_filter: ExchangeFilter,
         redactor: Redactor,
         takers: Sequence[Take],
+        encoders: Sequence[Take] = (),
         on_opaque: Callable[[int], None] | None = None,
         on_end_met: Callable[[int, int], None] | None = None,
+        spare: Spare | None = None,
+        want: Callable[[int, bool], None] | None = None,
     ) -> None:
         self._origins = origins
         self._filter = exchange_filter
+        self._filters = not exchange_filter.is_empty
         self._redactor = redactor
         self._takers = tuple(takers)
+        self._encoders = tuple(encoders)
         self._on_end_met = on_end_met
         self.connections = Connections(
             body_limit=body_limit,
             idle_timeout_ns=idle_timeout_ns,
             emit=self._emit,
             on_opaque=on_opaque,
+            spare=spare,
         )
+        self._want = want
+        self._unwanted: set[int] = set()
         self.event_count = 0
         self.exchange_count = 0
         self.filtered_count = 0
         self.lost_events: dict[LossReason, int] = {}
         self.lost_bytes: dict[LossReason, int] = {}
 
+    def handle_all(self, events: Sequence[Event]) -> None:
+        """Take the next events through."""
+        self.event_count += len(events)
+        self.connections.handle_all(events, self._fact)
+
     def handle(self, event: Event) -> None:
         """Take the next event through."""
-        self.event_count += 1
+        self.handle_all((event,))
+
+    def _fact(self, event: Event) -> None:
         if isinstance(event, ProcessStarted):
             self._origins.process_started(event)
-            if not event.filename:
+            if event.filename:
+                self._unwanted.discard(event.tgid)  # as the kernel side does
+            else:
                 # No exec: it was just met, and may be gone in a moment.
                 self._origins.met(event.tgid, event.ktime_ns)
         elif isinstance(event, EventsLost):
@@ -100,11 +122,23 @@ class Pipeline:
         else:
             if isinstance(event, ConnectionOpened):
                 origin = self._origins.met(event.tgid, event.ktime_ns)
-                if self._on_end_met is not None and self._filter.matches_process(origin):
+                wanted = self._filter.matches_process(origin)
+                if wanted and self._on_end_met is not None:
                     self._on_end_met(event.iss, event.irs)
+                if wanted == (event.tgid in self._unwanted):
+                    self._say_wanted(event.tgid, wanted=wanted)
             self.connections.handle(event)
             if isinstance(event, ProcessExited):
+                self._unwanted.discard(event.tgid)
                 self._origins.process_exited(event.tgid)
+
+    def _say_wanted(self, tgid: int, *, wanted: bool) -> None:
+        if wanted:
+            self._unwanted.discard(tgid)
+        else:
+            self._unwanted.add(tgid)
+        if self._want is not None:
+            self._want(tgid, wanted)
 
     def tick(self, ktime_ns: int) -> None:
         """Time has passed."""
@@ -116,10 +150,13 @@ class Pipeline:
 
     def _emit(self, exchange: Exchange) -> None:
         origin = self._origins.origin(exchange.connection.tgid)
-        if not self._filter.matches(exchange, origin):
+        if self._filters and not self._filter.matches(exchange, origin):
             self.filtered_count += 1
             return
         self.exchange_count += 1
-        redacted = self._redactor.redact(exchange)
-        for take in self._takers:
-            take(redacted, origin)
+        for encode in self._encoders:
+            encode(exchange, origin)
+        if self._takers:
+            redacted = self._redactor.redact(exchange)
+            for take in self._takers:
+                take(redacted, origin)

@@ -1,8 +1,8 @@
-"""An OTLP collector inside this process: it takes spans and log records and keeps them.
+"""An OTLP collector inside this process: it takes spans, log records and metrics and keeps them.
 
-Owns: an OTLP/gRPC server on one address, and what arrived there. Promises: a record is in `spans`
-or `log_records` before its sender is told that it was accepted; what is handed out is plain
-Python. Must not know: who sends, or what the names mean.
+Owns: an OTLP/gRPC server on one address, and what arrived there. Promises: a record is in
+`spans`, `log_records` or `points` before its sender is told that it was accepted; what is handed
+out is plain Python. Must not know: who sends, or what the names mean.
 
 The demo shows what it took, and tests compare with it. It is no collector to run: it keeps
 everything in memory. For tests of senders it can be told to refuse (`answers`).
@@ -23,6 +23,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -33,6 +37,7 @@ from otel_tap.delivery.quiet_grpc import grpc
 
 _TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 _LOGS_SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
+_METRICS_SERVICE = "opentelemetry.proto.collector.metrics.v1.MetricsService"
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # the default of gRPC servers, and so of the Collector
 
 
@@ -76,6 +81,19 @@ class ReceivedLogRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedPoint:
+    """A data point of a sum or a gauge as it arrived."""
+
+    name: str
+    unit: str
+    kind: str  # "sum" or "gauge"
+    is_monotonic: bool
+    value: float
+    attributes: dict[str, object]
+    resource: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Answer with a gRPC status, by its name (`UNAVAILABLE`), and keep nothing."""
 
@@ -106,8 +124,8 @@ class OtlpReceiver:
     """A context manager: a collector that listens while the block runs.
 
     `port` 0 takes a free one. `answers` are given to exports in the order of their arrival, one
-    each; when they are used up, everything is accepted. `credentials`: `grpc.ServerCredentials`
-    for TLS.
+    each, but for those of metrics; when they are used up, everything is accepted.
+    `credentials`: `grpc.ServerCredentials` for TLS.
     """
 
     def __init__(
@@ -128,6 +146,7 @@ class OtlpReceiver:
         self._stopping = threading.Event()
         self._spans: list[ReceivedSpan] = []
         self._log_records: list[ReceivedLogRecord] = []
+        self._points: list[ReceivedPoint] = []
         self._metadata: list[dict[str, str]] = []
         self._drained = 0
         self._server: Any = None
@@ -176,8 +195,14 @@ class OtlpReceiver:
             return list(self._log_records)
 
     @property
+    def points(self) -> list[ReceivedPoint]:
+        """All data points of sums and gauges so far, in the order of arrival; a copy."""
+        with self._lock:
+            return list(self._points)
+
+    @property
     def metadata(self) -> list[dict[str, str]]:
-        """The headers of every export so far, refused ones too; a copy."""
+        """The headers of every export of spans and logs so far, refused ones too; a copy."""
         with self._lock:
             return list(self._metadata)
 
@@ -202,6 +227,11 @@ class OtlpReceiver:
                     self._export_logs,
                     request_deserializer=ExportLogsServiceRequest.FromString,
                     response_serializer=ExportLogsServiceResponse.SerializeToString,
+                ),
+                f"/{_METRICS_SERVICE}/Export": grpc.unary_unary_rpc_method_handler(
+                    self._export_metrics,
+                    request_deserializer=ExportMetricsServiceRequest.FromString,
+                    response_serializer=ExportMetricsServiceResponse.SerializeToString,
                 ),
             }
         )
@@ -233,6 +263,14 @@ class OtlpReceiver:
         with self._lock:
             self._log_records += records
         return response
+
+    def _export_metrics(
+        self, request: ExportMetricsServiceRequest, _context: grpc.ServicerContext
+    ) -> ExportMetricsServiceResponse:
+        points = list(_points(request))
+        with self._lock:
+            self._points += points
+        return ExportMetricsServiceResponse()
 
     def _answer(self, context: grpc.ServicerContext) -> PartialSuccess | None:
         """Behave as the next of `answers` says; a refusal raises, as `abort` does."""
@@ -313,6 +351,27 @@ def _log_records(request: ExportLogsServiceRequest) -> Iterable[ReceivedLogRecor
                     attributes=_attributes(record.attributes),
                     resource=resource,
                 )
+
+
+def _points(request: ExportMetricsServiceRequest) -> Iterable[ReceivedPoint]:
+    for resource_metrics in request.resource_metrics:
+        resource = _attributes(resource_metrics.resource.attributes)
+        for scope_metrics in resource_metrics.scope_metrics:
+            for metric in scope_metrics.metrics:
+                kind = metric.WhichOneof("data")
+                if kind not in ("sum", "gauge"):
+                    continue
+                data = getattr(metric, kind)
+                for point in data.data_points:
+                    yield ReceivedPoint(
+                        name=metric.name,
+                        unit=metric.unit,
+                        kind=kind,
+                        is_monotonic=kind == "sum" and data.is_monotonic,
+                        value=getattr(point, point.WhichOneof("value")),
+                        attributes=_attributes(point.attributes),
+                        resource=resource,
+                    )
 
 
 def _attributes(pairs: Sequence[KeyValue]) -> dict[str, object]:

@@ -10,11 +10,19 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from otel_tap.capture.bcc.installed import (
+    HEADERS_REMEDY,
+    PACKAGE_REMEDY,
+    describe,
+    find_headers,
+    find_package,
+)
 from otel_tap.context.kernel import KernelVersion, read_kernel_version
 from otel_tap.errors import HostError, RightsError
 
@@ -38,8 +46,15 @@ class Finding:
     needed: bool
 
 
+BCC_BLIND = (
+    "TCP sequence numbers, so spans of both ends are joined only by traceparent; what sendmmsg, "
+    "recvmmsg and io_uring move"
+)
+"""What `--loader bcc` cannot see and core can."""
+
 OBJECTS = Path(__file__).parent / "capture" / "objects"
 
+_BCC_FILES = ("openssl_sockets.c", "otel_tap.h")  # in a folder of their own
 _OLDEST_KERNEL = (5, 10)
 _ARCHITECTURES = ("x86_64",)  # the ring is read in the memory order of x86-64
 
@@ -80,19 +95,32 @@ def check_host(
     machine: str | None = None,
     objects: Path = OBJECTS,
     load_library: Callable[[str], object] = ctypes.CDLL,
+    loader: str = "auto",
+    search: Iterable[str] = sys.path,
+    environ: Mapping[str, str] = os.environ,
 ) -> list[Finding]:
-    """Every check, in the order in which a person would mend them."""
+    """Every check, in the order in which a person would mend them.
+
+    What only one loader needs is needed if that one is asked for by `loader`, or if core is the
+    only hope: what core lacks is then easier to mend than all that bcc wants.
+    """
     machine = machine or os.uname().machine
     version = read_kernel_version(root / "proc")
     capabilities = _capabilities(root)
-    btf = _check_btf(root)
-    libbpf = _check_libbpf(load_library)
-    compiled = _check_objects(objects)
+    core = [_check_btf(root), _check_libbpf(load_library), _check_objects(objects)]
+    bcc = [
+        _check_bcc_package(root, search),
+        _check_headers(root, environ),
+        _check_bcc_program(objects),
+    ]
+    wants_core = loader == "core" or (loader != "bcc" and bool(_lacking(bcc)))
+    core = [replace(finding, needed=wants_core) for finding in core]
+    bcc = [replace(finding, needed=loader == "bcc") for finding in bcc]
     return [
         _check_system(root),
         _check_architecture(machine),
         _check_kernel(version),
-        btf,
+        core[0],
         _check_uprobes(root),
         _check_return_probes(version, machine),
         _check_lockdown(root),
@@ -101,9 +129,9 @@ def check_host(
         _check_pid_namespace(root),
         _check_tracefs(root, capabilities),
         _check_paranoia(root),
-        libbpf,
-        compiled,
-        _check_loaders((btf, libbpf, compiled)),
+        *core[1:],
+        *bcc,
+        _check_loaders(loader, core, bcc),
     ]
 
 
@@ -316,13 +344,54 @@ def _check_objects(objects: Path) -> Finding:
     return _no("probe object", "the probes are not compiled", "make setup")
 
 
-def _check_loaders(needs: tuple[Finding, ...]) -> Finding:
-    """Which ways to load probes could be used; each has its own needs."""
-    missing = [need for need in needs if need.outcome is Outcome.NO]
-    if not missing:
-        return _yes("loaders", "core")
-    reasons = ", ".join(need.name for need in missing)
-    return _no("loaders", f"none: core lacks {reasons}", missing[0].remedy)
+def _check_bcc_package(root: Path, search: Iterable[str]) -> Finding:
+    name = "bcc package"
+    package = find_package(root, search)
+    if package.folder is not None:
+        return _yes(name, f"BCC for Python is in {package.folder}")
+    if package.unrelated is not None:
+        finding = f"the bcc in {package.unrelated} is an unrelated project of that name"
+        return _no(name, finding, PACKAGE_REMEDY)
+    return _no(name, "BCC for Python is not installed", PACKAGE_REMEDY)
+
+
+def _check_headers(root: Path, environ: Mapping[str, str]) -> Finding:
+    name = "kernel headers"
+    release = _read(root / "proc" / "sys" / "kernel" / "osrelease")
+    headers = find_headers(release or "unknown", root, environ)
+    if headers is not None:
+        return _yes(name, describe(headers, release or "of unknown version"))
+    return _no(name, "no headers of this or another kernel to compile with", HEADERS_REMEDY)
+
+
+def _check_bcc_program(objects: Path) -> Finding:
+    name = "bcc program"
+    missing = [file for file in _BCC_FILES if not (objects / "bcc" / file).is_file()]
+    if missing:
+        return _no(name, f"{' and '.join(missing)} not there", "make setup")
+    return _yes(name, _BCC_FILES[0])
+
+
+def _lacking(needs: Iterable[Finding]) -> list[Finding]:
+    return [need for need in needs if need.outcome is Outcome.NO]
+
+
+def _check_loaders(loader: str, core: list[Finding], bcc: list[Finding]) -> Finding:
+    """Which ways to load probes could be used, and what each will not see."""
+    lacking = {"core": _lacking(core), "bcc": _lacking(bcc)}
+    blind = {"core": "", "bcc": f" (does not see {BCC_BLIND})"}
+    usable = [name + blind[name] for name, missing in lacking.items() if not missing]
+    reasons = [
+        f"{name} lacks {', '.join(need.name for need in missing)}"
+        for name, missing in lacking.items()
+        if missing
+    ]
+    text = "; ".join([*(usable or ["none"]), *reasons])
+    wanted = lacking[loader] if loader in lacking else min(lacking.values(), key=len)
+    if not wanted:
+        return _yes("loaders", text)
+    remedies = wanted if loader in lacking else lacking["core"]
+    return _no("loaders", text, remedies[0].remedy)
 
 
 def _stops(finding: Finding) -> bool:

@@ -21,7 +21,7 @@ from otel_tap.capture.mapped import (
     mapped_code,
     process_ids,
 )
-from otel_tap.capture.plan import FilePlan, looks_like_tls, plan_file
+from otel_tap.capture.plan import FilePlan, Placement, looks_like_tls, plan_file
 from otel_tap.errors import CaptureError
 
 # The dynamic linker maps libraries after exec; a slow start may take a while, dlopen longer.
@@ -47,14 +47,22 @@ class Discovery:
     """Keeps every TLS library of the host tapped.
 
     `attach(path, plan)` does it and may raise `CaptureError`; `report` gets one line per file that
-    could not be tapped.
+    could not be tapped. `settle(stopped)` is called in the thread after each look, and returns
+    soon once `stopped()`.
     """
 
     def __init__(
-        self, attach: Callable[[str, FilePlan], None], report: Callable[[str], None]
+        self,
+        attach: Callable[[str, FilePlan], None],
+        report: Callable[[str], None],
+        *,
+        placement: Placement = "symbol",
+        settle: Callable[[Callable[[], bool]], None] | None = None,
     ) -> None:
         self._attach = attach
         self._report = report
+        self._placement: Placement = placement
+        self._settle = settle
         self._known: set[FileKey] = set()
         self._file_systems: dict[tuple[str, int, int], float] = {}
         self._waiting: list[tuple[float, int]] = []
@@ -113,6 +121,8 @@ class Discovery:
             else:
                 self.scan_all()
                 next_scan = time.monotonic() + _FULL_SCAN_S
+            if self._settle is not None:
+                self._settle(lambda: self._stopped)
 
     def _look_at(self, pid: int) -> None:
         files = file_system_of(pid)
@@ -134,7 +144,7 @@ class Discovery:
         self._known.add(mapped.key)
         self.counters.files_read += 1
         try:
-            plan = plan_file(mapped.open_path)
+            plan = plan_file(mapped.open_path, self._placement)
             if plan is None:
                 return
             self._attach(mapped.open_path, plan)

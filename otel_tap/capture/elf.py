@@ -1,4 +1,4 @@
-"""Exported functions of an ELF file and where their code lies in it.
+"""Exported functions of an ELF file, where their code lies in it, and what it calls elsewhere.
 
 Reads files that other people's processes map, so any bytes must do: whatever is wrong with a file
 is an `ElfRefusal` that says so, never another error.
@@ -7,7 +7,8 @@ is an `ElfRefusal` that says so, never another error.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -20,6 +21,10 @@ from elftools.elf.sections import SymbolTableSection
 _MACHINES = {"EM_X86_64", "EM_AARCH64"}
 _MAX_SYMBOLS = 1_000_000
 _CODE_BYTES = 16
+_MAX_RELOCATIONS = 1_000_000
+_RELOCATION = struct.Struct("=QQq")  # Elf64_Rela
+_SYMBOL_BYTES = 24  # Elf64_Sym, which begins with the offset of its name
+_GLOB_DAT, _JUMP_SLOT = 6, 7  # R_X86_64_*
 
 
 class ElfRefusal(Exception):  # noqa: N818 - a verdict on a file, not an error of the program
@@ -55,14 +60,94 @@ _PARSE_ERRORS = (
 )
 
 
-def _file_offset(elf: ELFFile, address: int) -> int:
-    for segment in elf.iter_segments("PT_LOAD"):
-        start = segment["p_vaddr"]
-        if start <= address < start + segment["p_filesz"]:
-            if not segment["p_flags"] & 1:
-                raise ElfRefusal(f"code address {address:#x} is not executable")
-            return int(address - start + segment["p_offset"])
-    raise ElfRefusal(f"address {address:#x} is in no loaded segment")
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    address: int
+    size: int
+    file_offset: int
+    executable: bool
+
+
+class Image:
+    """One ELF file as the loader maps it; reads from the open file when asked.
+
+    `functions`: those of the wanted names that it defines. Methods raise `ElfRefusal` only.
+    """
+
+    def __init__(self, elf: ELFFile, file: IO[bytes], names: Sequence[str]) -> None:
+        if elf["e_machine"] not in _MACHINES or elf.elfclass != 64:
+            raise ElfRefusal(f"machine {elf['e_machine']} is not supported")
+        self.machine = str(elf["e_machine"]).removeprefix("EM_").lower()
+        self._elf = elf
+        self._file = file
+        self._segments = [
+            _Segment(s["p_vaddr"], s["p_filesz"], s["p_offset"], bool(s["p_flags"] & 1))
+            for s in elf.iter_segments("PT_LOAD")
+        ]
+        self._imports: dict[int, str] | None = None
+        self.functions: dict[str, Function] = {}
+        for name, address in _lookup(elf, names).items():
+            offset = self.file_offset(address)
+            self.functions[name] = Function(name, address, offset, self._read(offset, _CODE_BYTES))
+
+    def _read(self, offset: int, size: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def _segment(self, address: int) -> _Segment | None:
+        for segment in self._segments:
+            if segment.address <= address < segment.address + segment.size:
+                return segment
+        return None
+
+    def file_offset(self, address: int) -> int:
+        """Where in the file the code at a virtual address is."""
+        segment = self._segment(address)
+        if segment is None:
+            raise ElfRefusal(f"address {address:#x} is in no loaded segment")
+        if not segment.executable:
+            raise ElfRefusal(f"code address {address:#x} is not executable")
+        return address - segment.address + segment.file_offset
+
+    def code(self, address: int, size: int) -> bytes:
+        """At most `size` bytes of code at `address`; none where no code is."""
+        segment = self._segment(address)
+        if segment is None or not segment.executable:
+            return b""
+        with _reading():
+            begin = address - segment.address
+            return self._read(segment.file_offset + begin, min(size, segment.size - begin))
+
+    def imported(self, slot: int) -> str | None:
+        """The name of the function whose address the linker puts at `slot`; x86-64 only."""
+        if self._imports is None:
+            with _reading():
+                self._imports = self._read_imports()
+        return self._imports.get(slot)
+
+    def _read_imports(self) -> dict[int, str]:
+        symbols = self._elf.get_section_by_name(".dynsym")
+        if self.machine != "x86_64" or not isinstance(symbols, SymbolTableSection):
+            return {}
+        table, strings = symbols.data(), symbols.stringtable.data()
+        found: dict[int, str] = {}
+        for section_name in (".rela.plt", ".rela.dyn"):
+            section = self._elf.get_section_by_name(section_name)
+            if section is None or section["sh_size"] > _MAX_RELOCATIONS * _RELOCATION.size:
+                continue
+            content = section.data()
+            whole = len(content) - len(content) % _RELOCATION.size
+            for slot, info, _ in _RELOCATION.iter_unpack(content[:whole]):
+                if info & 0xFFFFFFFF not in (_GLOB_DAT, _JUMP_SLOT):
+                    continue
+                at = (info >> 32) * _SYMBOL_BYTES
+                if at + _SYMBOL_BYTES > len(table):
+                    continue
+                (name,) = struct.unpack_from("=I", table, at)
+                end = strings.find(b"\0", name)
+                if end > name:
+                    found[slot] = strings[name:end].decode("utf-8", "replace")
+        return found
 
 
 def _lookup(elf: ELFFile, names: Sequence[str]) -> dict[str, int]:
@@ -93,23 +178,23 @@ def _lookup(elf: ELFFile, names: Sequence[str]) -> dict[str, int]:
     return {name: address for name, address in found.items() if address}
 
 
-def _functions(elf: ELFFile, file: IO[bytes], names: Sequence[str]) -> dict[str, Function]:
-    if elf["e_machine"] not in _MACHINES or elf.elfclass != 64:
-        raise ElfRefusal(f"machine {elf['e_machine']} is not supported")
-    functions = {}
-    for name, address in _lookup(elf, names).items():
-        offset = _file_offset(elf, address)
-        file.seek(offset)
-        functions[name] = Function(name, address, offset, file.read(_CODE_BYTES))
-    return functions
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except _PARSE_ERRORS as error:
+        raise ElfRefusal(f"not a readable ELF file ({type(error).__name__}: {error})") from error
 
 
-def exported_functions(file: IO[bytes], names: Sequence[str]) -> dict[str, Function]:
-    """Those of `names` that the file defines; empty when it has none of them.
+def read_image(file: IO[bytes], names: Sequence[str]) -> Image:
+    """The file and those of `names` that it defines; `file` has to stay open.
 
     Raises `ElfRefusal` for anything that is not a whole ELF file of a known machine.
     """
-    try:
-        return _functions(ELFFile(file), file, names)
-    except _PARSE_ERRORS as error:
-        raise ElfRefusal(f"not a readable ELF file ({type(error).__name__}: {error})") from error
+    with _reading():
+        return Image(ELFFile(file), file, names)
+
+
+def exported_functions(file: IO[bytes], names: Sequence[str]) -> dict[str, Function]:
+    """Those of `names` that the file defines; raises what `read_image` raises."""
+    return read_image(file, names).functions

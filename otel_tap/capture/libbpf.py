@@ -61,9 +61,14 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     ),
     "bpf_link__destroy": (ctypes.c_int, [ctypes.c_void_p]),
     "bpf_map_lookup_elem": (ctypes.c_int, [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]),
+    "bpf_map_delete_elem": (ctypes.c_int, [ctypes.c_int, ctypes.c_void_p]),
     "bpf_map_update_elem": (
         ctypes.c_int,
         [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64],
+    ),
+    "bpf_map_get_next_key": (
+        ctypes.c_int,
+        [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p],
     ),
     "libbpf_num_possible_cpus": (ctypes.c_int, []),
     "libbpf_set_print": (ctypes.c_void_p, [_PRINT_FUNCTION]),
@@ -135,12 +140,24 @@ class BpfMap:
         if code:
             raise _failure(f"map {self.name} cannot be written", code)
 
+    def delete(self, key: bytes) -> None:
+        """Remove `key`, if it is there."""
+        _libbpf().bpf_map_delete_elem(self.fd, key)
+
     def lookup(self, key: bytes, value_size: int) -> bytes | None:
         """The value of `key`, `value_size` bytes (all CPUs of a per-CPU map), or None."""
         value = ctypes.create_string_buffer(value_size)
         if _libbpf().bpf_map_lookup_elem(self.fd, key, value):
             return None
         return value.raw
+
+    def clear(self, key_size: int, limit: int) -> None:
+        """Take out what is in it, at most `limit` entries; what comes meanwhile may stay."""
+        key = ctypes.create_string_buffer(key_size)
+        for _ in range(limit):
+            if _libbpf().bpf_map_get_next_key(self.fd, None, key):
+                return
+            _libbpf().bpf_map_delete_elem(self.fd, key)
 
 
 class BpfObject:

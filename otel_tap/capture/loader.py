@@ -9,14 +9,17 @@ import struct
 from pathlib import Path
 
 from otel_tap.capture import wire
+from otel_tap.capture.control import Control
+from otel_tap.capture.hooks import socket_objects
 from otel_tap.capture.libbpf import BpfMap, BpfObject, Link, possible_cpus
 from otel_tap.capture.plan import FilePlan
-from otel_tap.capture.probes import LIBRARIES, SOCKET_OBJECTS
+from otel_tap.capture.probes import KERNEL_OBJECTS, LIBRARIES
 from otel_tap.capture.ring import Ring
 from otel_tap.errors import CaptureError, HostError
-from otel_tap.events import LossReason
+from otel_tap.events import Direction, LossReason
 
 OBJECTS = Path(__file__).with_name("objects")
+_MAX_TLS_CALLS = 16384
 
 
 class KernelSide:
@@ -38,13 +41,16 @@ class KernelSide:
             )
         try:
             for name in (
-                *SOCKET_OBJECTS,
+                *KERNEL_OBJECTS,
                 *dict.fromkeys(library.object_name for library in LIBRARIES),
             ):
                 self._load(name, ring_bytes)
-            self._muted = self._maps["muted"]
-            self._losses = self._maps["losses"]
-            self._loss_bytes = possible_cpus() * wire.LOSS.size
+            self._socket_object = self._load_first(socket_objects(), ring_bytes)
+            self._wishes = self._maps["wishes"]
+            self._unwanted = self._maps["unwanted"]
+            self._accounts = self._maps["accounts"]
+            self._account_bytes = possible_cpus() * wire.ACCOUNT.size
+            self.control = Control(self._maps["control"].fd, ring_bytes)
             self.ring = Ring(self._maps["events"].fd, ring_bytes)
         except BaseException:
             self.close()
@@ -67,13 +73,25 @@ class KernelSide:
         for map_name, bpf_map in bpf_object.maps().items():
             self._maps.setdefault(map_name, bpf_map)
 
+    def _load_first(self, names: list[str], ring_bytes: int) -> str:
+        """Load the first of these objects that the kernel takes."""
+        for name in names[:-1]:
+            try:
+                self._load(name, ring_bytes)
+            except CaptureError:
+                self._objects.pop(name).close()
+            else:
+                return name
+        self._load(names[-1], ring_bytes)
+        return names[-1]
+
     def attach_kernel(self) -> None:
-        """Attach to system calls, TCP state changes and process events."""
+        """Attach to sockets, TCP state changes and process events."""
         # Ends before beginnings: a connection that opens now must not miss its end.
-        for name in reversed(SOCKET_OBJECTS):
+        for name in (*KERNEL_OBJECTS, self._socket_object):
             self._links.extend(self._objects[name].attach_all())
 
-    def attach_library(self, path: str, plan: FilePlan) -> None:
+    def attach_library(self, path: str, plan: FilePlan) -> list[Link]:
         """Attach every probe of one library file, or none of them."""
         bpf_object = self._objects[plan.object_name]
         links: list[Link] = []
@@ -81,8 +99,8 @@ class KernelSide:
             for point in plan.points:
                 # The return first: an entry without it would leave a call that never ends.
                 for program, at_return in (
-                    (point.probe.return_program, True),
-                    (point.probe.entry_program, False),
+                    (point.return_program, True),
+                    (point.entry_program, False),
                 ):
                     if program is not None:
                         links.append(
@@ -95,19 +113,52 @@ class KernelSide:
                 link.close()
             raise
         self._links.extend(links)
+        return links
+
+    def detach_library(self, links: list[Link]) -> None:
+        """Take the probes of one library file away; of calls in progress nothing is seen."""
+        for link in links:
+            self._links.remove(link)
+            link.close()
+        # Calls whose return is not seen any more would hide the calls after them.
+        self._maps["tls_calls"].clear(8, _MAX_TLS_CALLS)
 
     def mute(self, connection_id: int) -> None:
         """No more bytes of this connection are copied; they still count."""
-        self._muted.update(struct.pack("=Q", connection_id), b"\1")
+        self._wish(connection_id, (0, 0, 0, 0), mute=True)
+
+    def skip(self, connection_id: int, direction: Direction, begin: int, end: int) -> None:
+        """Stream offsets [begin, end) of one direction need not be copied; they still count."""
+        ranges = (begin, 0, end, 0) if direction is Direction.INGRESS else (0, begin, 0, end)
+        self._wish(connection_id, ranges, mute=False)
+
+    def _wish(self, connection_id: int, ranges: tuple[int, int, int, int], *, mute: bool) -> None:
+        self._wishes.update(struct.pack("=Q", connection_id), wire.WISH.pack(*ranges, 0, mute))
+        self.control.wishing = True
+
+    def want(self, tgid: int, *, wanted: bool) -> None:
+        """Whether bytes of this process are copied; forgotten when it executes a program."""
+        key = struct.pack("=I", tgid)
+        if wanted:
+            self._unwanted.delete(key)
+        else:
+            self._unwanted.update(key, b"\1")
+            self.control.filtering = True
+
+    def _account(self, index: int) -> tuple[int, int]:
+        value = self._accounts.lookup(struct.pack("=I", index), self._account_bytes) or b""
+        pairs = list(wire.ACCOUNT.iter_unpack(value))
+        return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+
+    def captured(self) -> tuple[int, int]:
+        """(events, bytes) put into the ring since the start, over all CPUs."""
+        return self._account(0)
 
     def losses(self) -> dict[LossReason, tuple[int, int]]:
-        """(events, bytes) lost since the start, by reason, over all CPUs."""
-        totals = {}
-        for index, reason in enumerate(wire.LOSS_REASONS):
-            value = self._losses.lookup(struct.pack("=I", index), self._loss_bytes) or b""
-            pairs = list(wire.LOSS.iter_unpack(value))
-            totals[reason] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
-        return totals
+        """(events, bytes) that did not arrive since the start, by reason, over all CPUs."""
+        return {
+            reason: self._account(index) for index, reason in enumerate(wire.LOSS_REASONS, start=1)
+        }
 
     def detach(self) -> None:
         """Detach every probe; what they wrote can still be read, and nothing is added to it."""

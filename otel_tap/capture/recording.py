@@ -34,7 +34,7 @@ from otel_tap.errors import CaptureError
 from otel_tap.events import Event, EventsLost
 from otel_tap.origin import Host, Origin
 
-MAGIC = b"otel-tap recording 1\n"
+MAGIC = b"otel-tap recording 2\n"
 _FRAME = struct.Struct("=cI")
 _MAX_FRAME = 1 << 20
 _BATCH = 4096

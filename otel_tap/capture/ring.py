@@ -1,7 +1,9 @@
 """The consumer side of a BPF ring buffer, by mapping it.
 
 Source: Documentation/bpf/ringbuf.rst of the kernel. One page holds the consumer's position (ours
-to write), the next the producer's, then the data, mapped twice in a row so that no record wraps.
+to write), the next the producer's, then the data. The kernel offers the data twice in a row, so
+that no record wraps; here they are mapped once, for every page of the ring counts as memory of the
+agent, and the rare record that wraps is joined.
 A record's length has two flag bits: busy (still being written, so reading stops there) and
 discarded. Reading positions and lengths without a barrier relies on x86-64's memory order.
 """
@@ -11,11 +13,15 @@ from __future__ import annotations
 import mmap
 import select
 from collections.abc import Callable
+from typing import TypeVar
 
 _BUSY = 1 << 31
 _DISCARDED = 1 << 30
 _LENGTH = _DISCARDED - 1
 _RECORD_HEADER = 8
+_GIVE_BACK = 16 * 1024  # bytes; the smallest ring is many times this
+
+T = TypeVar("T")
 
 
 class Ring:
@@ -27,11 +33,9 @@ class Ring:
         self._consumer_map = mmap.mmap(
             fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0
         )
-        self._producer_map = mmap.mmap(
-            fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
-        )
+        self._memory = mmap.mmap(fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = memoryview(self._consumer_map).cast("Q")
-        producer = memoryview(self._producer_map)
+        producer = memoryview(self._memory)
         self._producer = producer[:page].cast("Q")
         self._data = producer[page:]
         self._lengths = self._data.cast("I")
@@ -44,31 +48,53 @@ class Ring:
         """Sleep until the kernel wakes us (a process was met) or the time is over."""
         self._epoll.poll(timeout_s)
 
-    def drain(self, take: Callable[[memoryview], None], limit: int) -> int:
-        """Give at most `limit` records to `take`, oldest first; returns how many.
+    @property
+    def fill(self) -> float:
+        """The part of the ring that waits to be read, 0 to 1."""
+        return (self._producer[0] - self._consumer[0]) / self._size
 
-        A record is only valid during the call: its room is given back afterwards.
+    def drain(self, decode: Callable[[mmap.mmap | bytes, int, int], T], limit: int) -> list[T]:
+        """What `decode` makes of at most `limit` records, oldest first.
+
+        It gets the mapped ring, or the bytes of a record that wraps, where the record begins in
+        it, and the record's size. A record is only valid during the call. Room is given back in
+        steps, for the page that says so is shared with every CPU that writes.
         """
-        consumer = self._consumer
-        position = consumer[0]
+        position = self._consumer[0]
         end = self._producer[0]
-        data = self._data
+        memory = self._memory
         lengths = self._lengths
         mask = self._mask
-        taken = 0
-        while position < end and taken < limit:
-            start = position & mask
-            length = lengths[start >> 2]
-            if length & _BUSY:
-                break
-            size = length & _LENGTH
-            if not length & _DISCARDED:
-                begin = start + _RECORD_HEADER
-                take(data[begin : begin + size])
-                taken += 1
-            position += (size + _RECORD_HEADER + 7) & ~7
-            consumer[0] = position
+        first = mmap.PAGESIZE + _RECORD_HEADER
+        last = mask + 1 - _RECORD_HEADER
+        give_back = position + _GIVE_BACK
+        taken: list[T] = []
+        try:
+            for _ in range(limit):
+                if position >= end:
+                    break
+                start = position & mask
+                length = lengths[start >> 2]
+                if length & _BUSY:
+                    break
+                size = length & _LENGTH
+                position += (size + _RECORD_HEADER + 7) & ~7
+                if not length & _DISCARDED:
+                    if start + size <= last:
+                        taken.append(decode(memory, first + start, size))
+                    else:
+                        taken.append(decode(self._joined(start + _RECORD_HEADER, size), 0, size))
+                if position >= give_back:
+                    self._consumer[0] = position
+                    give_back = position + _GIVE_BACK
+        finally:
+            self._consumer[0] = position
         return taken
+
+    def _joined(self, start: int, size: int) -> bytes:
+        """The record that begins at the end of the ring and ends at its beginning."""
+        head = bytes(self._data[start:])
+        return head + bytes(self._data[: size - len(head)])
 
     def close(self) -> None:
         """Unmap; records given out must no longer be in use."""

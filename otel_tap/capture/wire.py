@@ -7,9 +7,11 @@ agent then are of different builds, and nothing they say to each other can be tr
 from __future__ import annotations
 
 import ipaddress
+import mmap
 import struct
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NoReturn
 
 from otel_tap.errors import CaptureError
 from otel_tap.events import (
@@ -34,11 +36,13 @@ PROCESS_STARTED = 4
 PROCESS_EXITED = 5
 
 HEADER = struct.Struct("=IIQ")
-DATA_RECORD = struct.Struct("=IIQQQQqIIII")
+DATA_RECORD = struct.Struct("=IIQQQQqIIIHH")
 OPENED_RECORD = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
-CLOSED_RECORD = struct.Struct("=IIQQQII")
+CLOSED_RECORD = struct.Struct("=IIQQQIIQQQQ")
 PROCESS_STARTED_RECORD = struct.Struct("=IIQQIIII16s128s")
-LOSS = struct.Struct("=QQ")
+ACCOUNT = struct.Struct("=QQ")
+CONTROL = struct.Struct("=IIIIII")
+WISH = struct.Struct("=QQQQQB7x")
 
 LOSS_REASONS = (
     LossReason.RING_FULL,
@@ -46,8 +50,19 @@ LOSS_REASONS = (
     LossReason.TRUNCATED,
     LossReason.STATE_FULL,
     LossReason.SENDFILE,
+    LossReason.UNSEEN,
+    LossReason.SHED,
+    LossReason.FILTERED,
+    LossReason.MUTED,
+    LossReason.SKIPPED,
 )
-"""Index into the kernel's loss counters."""
+"""The kernel's accounts in their order, behind the first one, of the bytes that were captured."""
+
+_SKIPPED = 1 + LOSS_REASONS.index(LossReason.SKIPPED)
+
+_DATA_SIZE = DATA_RECORD.size
+_unpack_data = DATA_RECORD.unpack_from
+_new = tuple.__new__
 
 _DIRECTIONS = (Direction.INGRESS, Direction.EGRESS)
 _TLS = (TlsLibrary.NONE, TlsLibrary.OPENSSL)
@@ -62,6 +77,7 @@ _CLOSE_REASONS = {
     2: CloseReason.EGRESS_END,
     3: CloseReason.CLOSED,
     4: CloseReason.RESET,
+    5: CloseReason.SHED,
 }
 
 
@@ -73,35 +89,6 @@ def _host(packed: bytes) -> str:
 
 def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
-
-
-def _data(record: memoryview) -> Event:
-    (
-        _,
-        tgid,
-        ktime_ns,
-        begin_ktime_ns,
-        connection_id,
-        offset,
-        tcp_position,
-        tid,
-        length,
-        captured,
-        direction,
-    ) = DATA_RECORD.unpack_from(record)
-    payload = bytes(record[DATA_RECORD.size : DATA_RECORD.size + captured])
-    return DataEvent(
-        ktime_ns,
-        begin_ktime_ns,
-        connection_id,
-        tgid,
-        tid,
-        _DIRECTIONS[direction],
-        offset,
-        length,
-        payload,
-        tcp_position,
-    )
 
 
 def _opened(record: memoryview) -> Event:
@@ -141,8 +128,20 @@ def _opened(record: memoryview) -> Event:
 
 
 def _closed(record: memoryview) -> Event:
-    _, tgid, ktime_ns, connection_id, socket_id, reason, _ = CLOSED_RECORD.unpack_from(record)
-    return ConnectionClosed(ktime_ns, connection_id, socket_id, tgid, _CLOSE_REASONS[reason])
+    _, tgid, ktime_ns, connection_id, socket_id, reason, _, lost, shed, filtered, skipped = (
+        CLOSED_RECORD.unpack_from(record)
+    )
+    return ConnectionClosed(
+        ktime_ns,
+        connection_id,
+        socket_id,
+        tgid,
+        _CLOSE_REASONS[reason],
+        lost,
+        shed,
+        filtered,
+        skipped,
+    )
 
 
 def _process_started(record: memoryview) -> Event:
@@ -167,7 +166,6 @@ def _process_exited(record: memoryview) -> Event:
 
 
 _DECODERS: dict[int, Callable[[memoryview], Event]] = {
-    DATA: _data,
     OPENED: _opened,
     CLOSED: _closed,
     PROCESS_STARTED: _process_started,
@@ -184,15 +182,61 @@ def trimmed(record: memoryview) -> memoryview:
     return record
 
 
-def decode(record: memoryview) -> Event:
-    """The event that one ring record holds; the record is copied, not kept.
+def decode(record: memoryview | bytes) -> Event:
+    """The event that one ring record holds."""
+    return decode_at(bytes(record), 0, len(record))
+
+
+def decode_at(buffer: mmap.mmap | bytes, at: int, size: int) -> Event:
+    """The event of the ring record at `buffer[at : at + size]`; it is copied, not kept.
 
     Raises `CaptureError` for bytes that the kernel side of this build cannot have written.
     """
     try:
+        if size >= _DATA_SIZE:
+            (
+                kind,
+                tgid,
+                ktime_ns,
+                begin_ktime_ns,
+                connection_id,
+                offset,
+                tcp_position,
+                tid,
+                length,
+                captured,
+                direction,
+                reason,
+            ) = _unpack_data(buffer, at)
+            if kind == DATA:
+                if captured > size - _DATA_SIZE or captured > length:
+                    _refuse(f"{captured} of {length} bytes in a record of {size}")
+                begin = at + _DATA_SIZE
+                # Past the Python-level constructor of a named tuple: half its cost.
+                return _new(
+                    DataEvent,
+                    (
+                        ktime_ns,
+                        begin_ktime_ns,
+                        connection_id,
+                        tgid,
+                        tid,
+                        _DIRECTIONS[direction],
+                        offset,
+                        length,
+                        buffer[begin : begin + captured],
+                        tcp_position,
+                        reason == _SKIPPED,
+                    ),
+                )
+        record = memoryview(buffer[at : at + size])
         return _DECODERS[HEADER.unpack_from(record)[0]](record)
     except (struct.error, KeyError, IndexError) as error:
-        raise CaptureError(
-            f"the kernel side sent a record that is not understood ({error})",
-            remedy="rebuild both sides together: make setup",
-        ) from error
+        _refuse(str(error))
+
+
+def _refuse(why: str) -> NoReturn:
+    raise CaptureError(
+        f"the kernel side sent a record that is not understood ({why})",
+        remedy="rebuild both sides together: make setup",
+    )

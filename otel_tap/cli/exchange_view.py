@@ -85,7 +85,7 @@ class ExchangeView:
     def status(self) -> str:
         """The status, or why there is none."""
         response = self.exchange.response
-        return str(response.status) if response is not None else "-"
+        return str(response.status) if response is not None and response.status >= 0 else "-"
 
     @property
     def duration(self) -> str:
@@ -234,7 +234,7 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "method": _text(request.method) if request is not None else None,
         "url": _url(exchange),
         "version": known.version if known is not None else None,
-        "status": response.status if response is not None else None,
+        "status": response.status if response is not None and response.status >= 0 else None,
         "request_bytes": request.body.size if request is not None else None,
         "response_bytes": response.body.size if response is not None else None,
         "request_headers": _pairs(request.fields) if request is not None else None,

@@ -22,6 +22,7 @@ from otel_tap.cli.plan import plan
 from otel_tap.cli.run import run
 from otel_tap.cli.session import EXIT_INTERRUPTED, EXIT_OK, STDOUT, reader_left
 from otel_tap.cli.terminal_text import report_error
+from otel_tap.compiled import is_compiled
 from otel_tap.errors import OtelTapError
 
 # \b keeps the lines below it as they are.
@@ -74,7 +75,7 @@ def demo() -> None:
 
 def _print_version(*, wanted: bool) -> None:
     if wanted:
-        print(f"otel-tap {__version__}")
+        print(f"otel-tap {__version__}{' (compiled)' if is_compiled() else ''}")
         raise typer.Exit
 
 

@@ -85,8 +85,30 @@ def _shared_flags() -> tuple[list[inspect.Parameter], dict[str, str]]:
                 typer.Option(metavar="SIZE", help="What is kept of one body, such as 64KiB."),
             ],
         ),
+        _parameter(
+            "loader",
+            Annotated[
+                str | None,
+                typer.Option(metavar="NAME", help="Who loads the probes: core, bcc or auto."),
+            ],
+        ),
+        _parameter(
+            "placement",
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="WHERE",
+                    help="Where probes sit: auto (the cheapest) or symbol.",
+                ),
+            ],
+        ),
     ]
-    key_of = {"bodies": "bodies.enabled", "body_limit": "bodies.limit"}
+    key_of = {
+        "bodies": "bodies.enabled",
+        "body_limit": "bodies.limit",
+        "loader": "capture.loader",
+        "placement": "capture.placement",
+    }
     for verb, prefix, group in (("Only", "", "filters"), ("Not", "exclude_", "filters.exclude")):
         for name, (metavar, what) in _FILTERS.items():
             option = typer.Option(metavar=metavar, help=f"{verb}: {what}.")

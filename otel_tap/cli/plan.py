@@ -17,7 +17,7 @@ from otel_tap.errors import RightsError
 _CAP_SYS_PTRACE = 1 << 19  # linux/capability.h; the kernel asks for it before it shows maps
 
 if TYPE_CHECKING:
-    from otel_tap.capture.plan import Plan
+    from otel_tap.capture.plan import Plan, ProbePoint
 
 
 def plan(
@@ -25,14 +25,19 @@ def plan(
     pid: Annotated[
         list[int] | None, typer.Option(min=1, metavar="PID", help="Only of these processes.")
     ] = None,
+    placement: Annotated[
+        str, typer.Option(metavar="WHERE", help="auto (cheapest proved place) or symbol.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Print which processes, libraries and probe points would be tapped, and why not the rest."""
     from otel_tap.capture.plan import make_plan  # noqa: PLC0415 - quick --help
 
     pids = pid or []
+    if placement not in ("auto", "symbol"):
+        raise typer.BadParameter(f'placement is "{placement}"; accepted: auto or symbol')
     _require_sight(pids)
-    made = make_plan(pids)
+    made = make_plan(pids, "symbol" if placement == "symbol" else "auto")
     if as_json:
         print(json.dumps(_document(made), indent=2))
     else:
@@ -70,13 +75,20 @@ def _lines(made: Plan) -> list[str]:
     for target in made.targets:
         lines.append(f"tap {safe(target.path)} ({target.kind.value}), {_pids(target.pids)}")
         for probe in target.probes:
-            where = f"{probe.symbol} at {probe.address:#x} (file {probe.file_offset:#x})"
-            lines.append(f"    {where}: {probe.instruction}; {probe.reason}")
+            where = f"{probe.place} (file {probe.file_offset:#x})"
+            lines.append(f"    {where}: {probe.instruction}; {_cost(probe)}")
+            lines.append(f"        because {probe.reason}")
+        if target.check:
+            lines.append(f"    {target.check}")
     lines += [
         f"not {safe(refusal.path)}, {_pids(refusal.pids)}: {safe(refusal.reason)}"
         for refusal in made.refusals
     ]
     return lines
+
+
+def _cost(probe: ProbePoint) -> str:
+    return "emulated" if probe.emulated else "single-stepped: about ten times the cost"
 
 
 def _pids(pids: list[int]) -> str:
@@ -93,12 +105,17 @@ def _document(made: Plan) -> dict[str, Any]:
                 "device_inode": list(target.device_inode),
                 "kind": target.kind.value,
                 "pids": target.pids,
+                "self_check": target.check,
                 "probes": [
                     {
-                        "symbol": probe.symbol,
+                        "symbols": list(probe.symbols),
+                        "place": probe.place,
                         "address": probe.address,
                         "file_offset": probe.file_offset,
                         "instruction": probe.instruction,
+                        "cost": "emulated" if probe.emulated else "single-stepped",
+                        "entry_program": probe.entry_program,
+                        "return_program": probe.return_program,
                         "reason": probe.reason,
                     }
                     for probe in target.probes

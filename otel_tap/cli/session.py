@@ -62,6 +62,31 @@ class Status(Protocol):
         ...
 
     @property
+    def lost_bytes(self) -> Mapping[str, int]:
+        """Bytes that moved and were not captured, by reason."""
+        ...
+
+    @property
+    def shed_bytes(self) -> int:
+        """Bytes of connections that were left out for overload."""
+        ...
+
+    @property
+    def shed_share(self) -> float:
+        """The part of all connections that is left out now, 0 to 1."""
+        ...
+
+    @property
+    def filtered(self) -> int:
+        """Exchanges that the filters left out."""
+        ...
+
+    @property
+    def opaque(self) -> int:
+        """Connections that could not be read as HTTP."""
+        ...
+
+    @property
     def dropped(self) -> int:
         """Exchanges that could not be delivered and were given up."""
         ...
@@ -75,7 +100,7 @@ class Agent(Protocol):
         ...
 
     def run_once(self) -> None:
-        """Take what is there through the pipeline; waits 50 ms at most."""
+        """Take what is there through the pipeline; waits 100 ms at most."""
         ...
 
     def stop(self) -> None:
@@ -92,7 +117,7 @@ def make_agent(settings: Settings, on_exchange: OnExchange | None, report: Repor
     from otel_tap.requirements import check_host, require  # noqa: PLC0415 - quick --help
 
     try:
-        require(check_host())
+        require(check_host(loader=settings.capture.loader))
     except RightsError as error:
         if os.geteuid() == 0:
             raise  # sudo would not help: root of a user namespace, or root without capabilities
@@ -130,14 +155,39 @@ def reader_left() -> bool:
 
 
 def status_line(status: Status) -> str:
-    """`12 exchanges, 40 events (3 lost: ring_full 3), 0 dropped`."""
+    """`12 exchanges, 40 events (3 lost: ring_full 3; 2.0 kB), 0 dropped, 5 filtered`.
+
+    Losses and drops are always told, the rest where there is any.
+    """
     reasons = {reason: count for reason, count in sorted(status.lost.items()) if count}
     lost = f"{sum(reasons.values())} lost"
     if reasons:
         lost += ": " + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-    return (
-        f"{status.exchanges} exchanges, {status.events} events ({lost}), {status.dropped} dropped"
-    )
+    lost_bytes = sum(status.lost_bytes.values())
+    if lost_bytes:
+        lost += f"; {_size(lost_bytes)}"
+    parts = [
+        f"{status.exchanges} exchanges",
+        f"{status.events} events ({lost})",
+        f"{status.dropped} dropped",
+    ]
+    if status.shed_bytes or status.shed_share:
+        now = f" ({status.shed_share:.0%} of connections now)" if status.shed_share else ""
+        parts.append(f"{_size(status.shed_bytes)} shed{now}")
+    if status.filtered:
+        parts.append(f"{status.filtered} filtered")
+    if status.opaque:
+        parts.append(f"{status.opaque} connections not HTTP")
+    return ", ".join(parts)
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
 @contextmanager

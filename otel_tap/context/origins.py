@@ -214,7 +214,7 @@ class Origins:
             self.counters.processes_read += 1
             if record.declared.malformed:
                 self.counters.environment_malformed += 1
-            entry.origin = self._from_record(tgid, record, clocks)
+            entry.origin = self._from_record(tgid, record, entry.started, clocks)
             entry.read = True
         entry.verified_ktime_ns = ktime_ns
         self._put(tgid, entry)
@@ -235,8 +235,15 @@ class Origins:
             del entries[victim]
             self.counters.evicted += 1
 
-    def _from_record(self, tgid: int, record: ProcessRecord, clocks: Clocks) -> Origin:
-        path = record.executable_path
+    def _from_record(
+        self, tgid: int, record: ProcessRecord, event: ProcessStarted | None, clocks: Clocks
+    ) -> Origin:
+        path, user = record.executable_path, record.user
+        if path is None and event is not None:
+            # It is ending: its executable and its files are gone, but it had them.
+            path = self._executed_path(event)
+            if user is not None and user.isdigit() and self._saw_the_host(event):
+                user = self._users.name_on_host(int(user))
         executable = _base_name(path) if path else record.comm
         container = record.container
         start = record.start_ticks * _TICK_NS
@@ -249,7 +256,7 @@ class Origins:
             executable_path=path,
             command=record.command,
             command_line=record.command_line,
-            user=record.user,
+            user=user,
             container=container,
             service_name=record.declared.service_name
             or self._by_rule(path, (executable, record.comm), container.id if container else None)

@@ -40,7 +40,7 @@ class OtlpJsonFile(Courier):
         lines = _Lines(path)
         name = "stdout" if path == _STDOUT else path
         super().__init__(
-            [Route(signal, lines, name, "") for signal in Signal],
+            [Route(signal, lines, name, "") for signal in (Signal.TRACES, Signal.LOGS)],
             report=report,
             max_queued_bytes=max_queued_bytes,
         )

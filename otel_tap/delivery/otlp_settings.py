@@ -60,15 +60,16 @@ class ExporterSettings:
 
 @dataclass(frozen=True, slots=True)
 class OtlpSettings:
-    """How both signals leave; None: this signal is turned off."""
+    """How each signal leaves; None: this signal is turned off. Metrics are the agent's own."""
 
     traces: ExporterSettings | None
     logs: ExporterSettings | None
+    metrics: ExporterSettings | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """Read the variables; raises ConfigError."""
-        return cls(_exporter(environ, Signal.TRACES), _exporter(environ, Signal.LOGS))
+        return cls(*(_exporter(environ, signal) for signal in Signal))
 
 
 class _Value(NamedTuple):

@@ -106,6 +106,7 @@ class Redactor:
             exchange.reused,
             exchange.position,
             exchange.error,
+            exchange.rpc,
         )
 
     def redact_content(self, content: bytes, media_type: bytes) -> bytes:
@@ -116,7 +117,7 @@ class Redactor:
             self.counters.failures += 1
             return b""
 
-    def redact_target(self, target: bytes) -> bytes:
+    def target(self, target: bytes) -> bytes:
         """A request target of any form without user information and secret parameters."""
         try:
             if b"@" in target and target[:1] != b"/" and b"//" not in target:
@@ -130,14 +131,14 @@ class Redactor:
         target = request.target
         # The commonest target of all is decided without a call.
         if b"=" in target or b"@" in target or b"%" in target:
-            new_target = self.redact_target(target)
+            new_target = self.target(target)
         else:
             new_target = target
         fields = self._redact_fields(request.fields)
         trailers = self._redact_fields(request.trailers) if request.trailers else request.trailers
         body = request.body
         if body.content:
-            body = self._redact_body(body, request.fields)
+            body = self.body(body, request.fields)
         if (
             new_target is target
             and fields is request.fields
@@ -155,6 +156,7 @@ class Redactor:
             request.wire_size,
             request.lost_bytes,
             request.complete,
+            request.headers_incomplete,
         )
 
     def _redact_response(self, response: Response) -> Response:
@@ -164,7 +166,7 @@ class Redactor:
         )
         body = response.body
         if body.content:
-            body = self._redact_body(body, response.fields)
+            body = self.body(body, response.fields)
         if fields is response.fields and trailers is response.trailers and body is response.body:
             return response
         return Response(
@@ -178,30 +180,29 @@ class Redactor:
             response.lost_bytes,
             response.complete,
             response.interim,
+            response.headers_incomplete,
         )
 
     def _redact_fields(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:
         kept = self._kept
-        for field in fields:
-            name = field[0]
-            if name in kept or (name == b"host" and b"@" not in field[1]):
+        new: list[Field] | None = None
+        for index, (name, value) in enumerate(fields):
+            if name in kept:
                 continue
-            # Identity is asked of the value: mypyc makes a new tuple whenever a field is passed on.
-            if self._redact_field(name, field[1]) is not field[1]:
-                return self._rebuilt(fields)
-        return fields
+            redacted = self.field(name, value)
+            if redacted is not value:
+                if new is None:
+                    new = list(fields)
+                new[index] = (name, redacted)
+        return fields if new is None else tuple(new)
 
-    def _rebuilt(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:
-        kept = self._kept
-        return tuple(
-            [
-                field if field[0] in kept else (field[0], self._redact_field(field[0], field[1]))
-                for field in fields
-            ]
-        )
+    def keeps(self, name: bytes) -> bool:
+        """Whether fields of this name (lower-case) stay as they are, whatever their value."""
+        action = self._actions.get(name)
+        return (self._decide(name) if action is None else action) == _KEEP
 
-    def _redact_field(self, name: bytes, value: bytes) -> bytes:
-        """The value without its secret; the same object if it has none."""
+    def field(self, name: bytes, value: bytes) -> bytes:
+        """The value of a field without its secret; the same object if it has none."""
         action = self._actions.get(name)
         if action is None:
             action = self._decide(name)
@@ -259,7 +260,10 @@ class Redactor:
                 self._kept.add(name)
         return action
 
-    def _redact_body(self, body: Body, fields: tuple[Field, ...]) -> Body:
+    def body(self, body: Body, fields: tuple[Field, ...]) -> Body:
+        """A captured body without its secrets, still in its content coding."""
+        if not body.content:
+            return body
         media_type = field_value(fields, b"content-type") or b""
         coding = b",".join(field_values(fields, b"content-encoding")).strip().lower()
         content = body.content

@@ -21,7 +21,7 @@ _MAX_NESTING = 4
 
 # A key begins behind a delimiter only: else a long text without `=` costs the square of its length.
 _PARAMETER = re.compile(
-    rb"(?:\A|(?<=[?&;#/]))(?P<key>[^=&;#?/]++)=(?P<value>(?:[^&;#?]++|[;#?](?![\w.%\[\]~$-]++=))*+)"
+    rb"(?:\A|(?<=[?&;#/]))([^=&;#?/]++)=((?:[^&;#?]++|[;#?](?![\w.%\[\]~$-]++=))*+)"
 )
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+:[/\\]{0,3}|[/\\]{2}")
 _EMBEDDED_AUTHORITY = re.compile(rb"(?<=//)[^/?#\s<>\"'\\]*@")
@@ -32,16 +32,28 @@ _PORT = re.compile(rb":\d*\Z|\][^\]]*\Z")
 def redact_url(url: bytes, names: SecretNames, *, depth: int = 0) -> bytes:
     """`url`, or text that holds URLs, without its secrets; the same object if it has none."""
     has_at = b"@" in url
-    if b"=" not in url and not has_at and b"%" not in url:
+    coded = b"%" in url
+    equals = url.find(b"=")
+    if equals < 0 and not has_at and not coded:
         return url
-    plain = decoded(url) if b"%" in url else url
-    if not has_at and b"@" not in plain and not names.may_be_secret(plain):
+    # Where the first key can begin: what comes before, most often a path, need not be looked at.
+    mark = url.find(b"?")
+    start = mark if 0 <= mark < equals else 0
+    plain = decoded(url) if coded else url
+    if not coded:
+        if not has_at and not names.may_be_secret(url[start:]):
+            return url
+    elif not has_at and b"@" not in plain and not names.may_be_secret(plain):
         return url
     if depth >= _MAX_NESTING:
         return REDACTED
-    result = _without_userinfo(url) if has_at else url
-    if b"=" in result:
-        result = _without_secret_values(result, names, depth)
+    if has_at:
+        result = _without_userinfo(url)
+        start = 0
+    else:
+        result = url
+    if equals >= 0:
+        result = _without_secret_values(result, names, depth, start)
     if plain is not url and _holds_secret(result, names, depth):
         # Delimiters that are themselves encoded: no telling what ends where.
         return REDACTED
@@ -91,16 +103,17 @@ def _without_userinfo(url: bytes) -> bytes:
     return _EMBEDDED_AUTHORITY.sub(USERINFO, result)
 
 
-def _without_secret_values(text: bytes, names: SecretNames, depth: int) -> bytes:
+def _without_secret_values(text: bytes, names: SecretNames, depth: int, start: int) -> bytes:
+    """`text` with the values of its secret keys replaced; no key begins before `start`."""
     pieces: list[bytes] = []
     done = 0
-    for found in _PARAMETER.finditer(text):
-        value = found["value"]
+    for found in _PARAMETER.finditer(text, start):
+        key, value = found.groups()
         if not value or value == REDACTED:
             continue
-        if names.is_secret_key(found["key"]) or _holds_secret(value, names, depth):
-            start, end = found.span("value")
-            pieces.append(text[done:start])
+        if names.is_secret_key(key) or _holds_secret(value, names, depth):
+            value_start, end = found.span(2)
+            pieces.append(text[done:value_start])
             pieces.append(REDACTED)
             done = end
     if not pieces:

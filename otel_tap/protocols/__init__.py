@@ -16,15 +16,27 @@ from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Connection, Exchange, ExchangeError
 from otel_tap.protocols.counters import Counters
 
+Spare = Callable[[int, Direction, int, int], None]
+"""Takes a connection id, a direction, and the stream offsets [begin, end) that nobody needs."""
+
 
 class Carrier:
     """What a protocol may know of the connection that carries it.
 
     `connection` is replaced when more is learned; a protocol reads it when it emits. `opaque` is
-    the successor to choose when the streams are not to be read any further.
+    the successor to choose when the streams are not to be read any further. `spare` takes the
+    id of the connection and a range of offsets of one of its streams that need not be copied.
     """
 
-    __slots__ = ("body_limit", "connection", "counters", "deliver", "exchange_count", "opaque")
+    __slots__ = (
+        "body_limit",
+        "connection",
+        "counters",
+        "deliver",
+        "exchange_count",
+        "opaque",
+        "spare",
+    )
 
     def __init__(
         self,
@@ -33,12 +45,14 @@ class Carrier:
         body_limit: int,
         deliver: Callable[[Exchange], None],
         opaque: Protocol,
+        spare: Spare | None = None,
     ) -> None:
         self.connection = connection
         self.counters = counters
         self.body_limit = body_limit
         self.deliver = deliver
         self.opaque = opaque
+        self.spare = spare
         self.exchange_count = 0  # begun so far, over all protocols of the connection
 
 

@@ -30,6 +30,8 @@ class Counters:
     messages_late: int = 0  # ended after their exchange had been emitted (time-out)
     stream_bytes: int = 0  # captured bytes of all streams, overlaps excluded
     gap_bytes: int = 0
+    spared_bytes: int = 0  # of contents, beyond what is kept of them: not copied, no gap
+    connections_shed: int = 0  # times that a connection was left out for overload
     skipped_bytes: int = 0  # captured, but the beginning of a message was not found
     opaque_bytes: int = 0  # captured bytes of connections that had been given up
     overlap_bytes: int = 0  # dropped: their range of the stream had been read before

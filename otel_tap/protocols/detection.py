@@ -14,15 +14,23 @@ from enum import IntEnum
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import ExchangeError
 from otel_tap.protocols import Carrier, Protocol
-from otel_tap.protocols.http1 import Http1
 from otel_tap.protocols.http1.head import (
     HeadParser,
     begins_request,
     begins_response,
     is_request_line,
 )
+from otel_tap.protocols.http1.turns import Turns
+from otel_tap.protocols.http2 import Http2
+from otel_tap.protocols.http2.recognition import (
+    PREFACE,
+    REQUESTS,
+    begins_server,
+    may_begin_server,
+    side_of,
+)
 
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n"
+HTTP2_PREFACE = PREFACE[:16]  # RFC 9113 3.4: reads as a request line that no HTTP/1 server takes
 
 _REQUEST_LINE_BEGUN = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}"
@@ -33,6 +41,7 @@ _STATUS_LINE_BEGUN = re.compile(
 )
 
 _START_LINE_LIMIT = 64 * 1024
+_SERVER_HEADER = 9  # bytes of the frame header with which an HTTP/2 server begins
 _PENDING_LIMIT = 1024  # events kept while a start line arrives in pieces
 # A connection met midway that is not HTTP: both sides spoke this many times in turn (a long
 # transfer does not), or this much went by. Then copying its bytes is not worth its cost.
@@ -47,7 +56,8 @@ class Verdict(IntEnum):
     UNDECIDED = 1
     REQUEST = 2
     RESPONSE = 3
-    HTTP2 = 4
+    HTTP2 = 4  # as a client begins
+    HTTP2_SERVER = 5
 
 
 def classify(data: bytes) -> Verdict:
@@ -56,6 +66,10 @@ def classify(data: bytes) -> Verdict:
         return Verdict.RESPONSE
     if data.startswith(HTTP2_PREFACE):
         return Verdict.HTTP2
+    if begins_server(data):
+        return Verdict.HTTP2_SERVER
+    if data and may_begin_server(data) and len(data) < _SERVER_HEADER:
+        return Verdict.UNDECIDED
     data = data.lstrip(b"\r\n")  # RFC 9112 2.2: empty lines before a request line
     if is_request_line(data):
         return Verdict.REQUEST
@@ -94,13 +108,19 @@ class Detection(Protocol):
         direction = event.direction
         if self._midway[direction]:
             if payload.startswith(HTTP2_PREFACE):
-                self._give_up_http2(event)
+                self._midway[direction] = False
+                self._pending.append(event)
+                self._begin_http2(direction, event.ktime_ns)
             elif begins_request(payload):
                 self._pending.append(event)
                 self._begin_http1(direction, event.ktime_ns)
             elif begins_response(payload):
                 self._pending.append(event)
                 self._begin_http1(_other(direction), event.ktime_ns)
+            elif (side := side_of(payload)) is not None:
+                self._pending.append(event)
+                requests = direction if side == REQUESTS else _other(direction)
+                self._begin_http2(requests, event.ktime_ns)
             else:
                 self._skip(event)
             return
@@ -112,7 +132,9 @@ class Detection(Protocol):
         elif verdict == Verdict.RESPONSE:
             self._begin_http1(_other(direction), event.ktime_ns)
         elif verdict == Verdict.HTTP2:
-            self._give_up_http2(event)
+            self._begin_http2(direction, event.ktime_ns)
+        elif verdict == Verdict.HTTP2_SERVER:
+            self._begin_http2(_other(direction), event.ktime_ns)
         elif verdict == Verdict.OTHER or len(self._pending) >= _PENDING_LIMIT:
             self._give_up_other()
 
@@ -137,23 +159,22 @@ class Detection(Protocol):
         self._pending = []
 
     def _begin_http1(self, request_direction: Direction, ktime_ns: int) -> None:
-        http1 = Http1(self._carrier, self._heads, request_direction)
+        self._begin(Turns(self._carrier, self._heads, request_direction), ktime_ns)
+
+    def _begin_http2(self, request_direction: Direction, ktime_ns: int) -> None:
+        self._begin(Http2(self._carrier, request_direction), ktime_ns)
+
+    def _begin(self, reader: Protocol, ktime_ns: int) -> None:
         for direction in (Direction.INGRESS, Direction.EGRESS):
             if self._midway[direction]:
-                http1.gap(direction, ktime_ns, 0)
+                reader.gap(direction, ktime_ns, 0)
         pending = self._pending
         self._pending = []
-        reader: Protocol = http1
         for event in pending:
             reader.data(event)
             if reader.successor is not None:
                 reader = reader.successor
         self.successor = reader
-
-    def _give_up_http2(self, event: DataEvent) -> None:
-        self._carrier.counters.opaque_http2 += 1
-        self._carrier.counters.opaque_bytes += len(event.payload) if not self._pending else 0
-        self._drop_pending()
 
     def _give_up_other(self) -> None:
         self._carrier.counters.opaque_not_http += 1

@@ -126,9 +126,25 @@ class CaptureSettings(Section):
     """How bytes come from the kernel."""
 
     ring_size: Annotated[int, *size_field(MIB, 1024 * MIB, power_of_two=True)] = Field(
-        default=32 * MIB,
+        default=8 * MIB,
         description="Memory of the queue between kernel and agent; a power of two. "
         "Larger bridges longer bursts.",
+    )
+    nice: Annotated[int, Field(ge=0, le=19)] = Field(
+        default=10,
+        description="How far the agent steps back while it is busy, 0 to 19: the traced programs "
+        "keep their speed, and what it cannot follow then is left out and counted.",
+    )
+    loader: Literal["auto", "core", "bcc"] = Field(
+        default="auto",
+        description="Who loads the probes: core (compiled beforehand, needs the kernel's BTF), bcc "
+        "(compiled on this host; sees less), or auto: core where it can be loaded, else bcc.",
+    )
+    placement: Literal["auto", "symbol"] = Field(
+        default="auto",
+        description="Where probes sit: auto (the cheapest instruction that is proved to see the "
+        "same calls, checked at start), or symbol (the exported functions; slower for the traced "
+        "programs).",
     )
 
 

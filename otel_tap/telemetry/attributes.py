@@ -1,20 +1,21 @@
 """The attributes that differ from exchange to exchange, encoded once for span and log record.
 
 Source: semantic conventions 1.44.0, "HTTP client span" and "HTTP server span".
+
+Every captured value passes the redactor here before it is encoded: a record holds few of the fields
+of an exchange, and redacting the others would cost more than encoding it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
 from otel_tap.messages import Field, Request, Response
+from otel_tap.privacy import Redactor
 from otel_tap.telemetry import names
-from otel_tap.telemetry.location import Location, forwarded, locate
+from otel_tap.telemetry.location import NOT_FORWARDED, Location, forwarded, locate
 from otel_tap.telemetry.otlp import (
-    LOG_ATTRIBUTE,
-    SPAN_ATTRIBUTE,
     IntAttribute,
     StringAttribute,
     bool_attribute,
@@ -24,27 +25,41 @@ from otel_tap.telemetry.otlp import (
 )
 from otel_tap.telemetry.settings import TelemetrySettings
 
-_MAX_CONNECTIONS = 4096
-
 # Members of an enumeration are looked up slowly on its class.
 _SERVER = Role.SERVER
 _TRUNCATED = ExchangeError.TRUNCATED
 
-
-class ConnectionAttributes(NamedTuple):
-    """What all exchanges of a connection say: attributes of spans, of log records, of a client."""
-
-    connection: Connection
-    span: bytes
-    log: bytes
-    client: list[bytes]  # who its peer is, where that is the client
+FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-forwarded-proto", b"x-forwarded-host")
+"""Fields in which proxies say what they were asked."""
 
 
 class AttributeEncoder:
     """Turns exchanges into encoded attributes. One instance serves one thread."""
 
-    def __init__(self, settings: TelemetrySettings) -> None:
+    __slots__ = (
+        "_client_address",
+        "_client_agent",
+        "_client_path",
+        "_client_port",
+        "_client_query",
+        "_lost_bytes",
+        "_method_original",
+        "_redactor",
+        "_request_headers",
+        "_response_headers",
+        "_sizes",
+        "_transport",
+        "_url_full",
+        "_url_path",
+        "_url_query",
+        "_user_agent",
+        "asks_more",
+        "truncated",
+    )
+
+    def __init__(self, settings: TelemetrySettings, redactor: Redactor) -> None:
         asked = settings.attributes
+        self._redactor = redactor
         self._request_headers = _header_attributes(
             names.HTTP_REQUEST_HEADER, settings.request_headers
         )
@@ -74,98 +89,133 @@ class AttributeEncoder:
             if name in asked
         }
         self.truncated = bool_attribute(names.TRUNCATED, value=True)
-        self._connections: dict[int, ConnectionAttributes] = {}
+        # Whether `more` can have anything to say of an exchange without losses.
+        self.asks_more = bool(self._request_headers or self._response_headers or self._sizes)
 
-    def of_connection(self, connection: Connection) -> ConnectionAttributes:
-        """What its exchanges have in common; remembered while its Connection is the same."""
-        known = self._connections.get(connection.connection_id)
-        if known is not None and known.connection is connection:
-            return known
+    def of_connection(self, connection: Connection) -> list[bytes]:
+        """What all exchanges of a connection say."""
         peer = connection.peer
-        attributes = [b"", string_attribute(names.PEER_EVIDENCE, connection.evidence.encode())]
-        client = []
+        attributes = [string_attribute(names.PEER_EVIDENCE, connection.evidence.encode())]
         if peer is not None:
-            host = peer.host.encode()
-            attributes.append(string_attribute(names.NETWORK_PEER_ADDRESS, host))
+            attributes.append(string_attribute(names.NETWORK_PEER_ADDRESS, peer.host.encode()))
             attributes.append(int_attribute(names.NETWORK_PEER_PORT, peer.port))
-            client.append(self._client_address.of(host))
-            if self._client_port:
-                client.append(int_attribute(names.CLIENT_PORT, peer.port))
         if connection.tls:
             attributes.append(string_attribute(names.TLS_LIBRARY, connection.tls.encode()))
         if self._transport:
             attributes.append(string_attribute(names.NETWORK_TRANSPORT, b"tcp"))
-        known = ConnectionAttributes(
-            connection, SPAN_ATTRIBUTE.join(attributes), LOG_ATTRIBUTE.join(attributes), client
-        )
-        if len(self._connections) >= _MAX_CONNECTIONS:
-            self._connections.clear()
-        self._connections[connection.connection_id] = known
-        return known
+        return attributes
+
+    def of_client(self, connection: Connection) -> list[bytes]:
+        """Who the client is, at a server that no proxy told of another."""
+        peer = connection.peer
+        if peer is None:
+            return []
+        attributes = [self._client_address.of(peer.host.encode())]
+        if self._client_port:
+            attributes.append(int_attribute(names.CLIENT_PORT, peer.port))
+        return attributes
+
+    def at_client(
+        self,
+        attributes: list[bytes],
+        base: bytes | None,
+        target: bytes,
+        first: Mapping[bytes, bytes],
+    ) -> None:
+        """Appends what says where a request with a target in origin form went.
+
+        `base` stands before the target in its URI; None when that is not known. `target` is
+        redacted; `first` has the first value of each field, as captured.
+        """
+        if base is not None:
+            attributes.append(self._url_full.of(base + target))
+        if self._client_path or self._client_query:
+            path, _, query = target.partition(b"?")
+            if self._client_path:
+                attributes.append(self._url_path.of(path))
+            if query and self._client_query:
+                attributes.append(self._url_query.of(query))
+        if self._client_agent:
+            self._append_agent(attributes, first)
+
+    def at_server(
+        self, attributes: list[bytes], target: bytes, first: Mapping[bytes, bytes]
+    ) -> None:
+        """The same at a server to which no proxy said anything."""
+        path, _, query = target.partition(b"?")
+        attributes.append(self._url_path.of(path))
+        if query:
+            attributes.append(self._url_query.of(query))
+        self._append_agent(attributes, first)
 
     def locate(
         self,
         attributes: list[bytes],
         exchange: Exchange,
         request: Request,
+        target: bytes,
         first: Mapping[bytes, bytes],
-        common: ConnectionAttributes,
     ) -> Location:
-        """Where the request went; appends what says so. `first` has its first field values."""
+        """Where any request went; appends what says so. `target` is redacted, `first` is not."""
+        field = self._redactor.field
         host = first.get(b"host")
-        if exchange.role is _SERVER:
-            hops = forwarded(first)
-            location = locate(request, exchange.connection, _SERVER, host, hops)
-            if location.path:
-                attributes.append(self._url_path.of(location.path))
-            if location.query:
-                attributes.append(self._url_query.of(location.query))
+        if host is not None:
+            host = field(b"host", host)
+        at_server = exchange.role is _SERVER
+        hops = NOT_FORWARDED
+        if at_server:
+            said = {name: field(name, first[name]) for name in FORWARDED if name in first}
+            if said:
+                hops = forwarded(said)
+        location = locate(target, request.method, exchange.connection, exchange.role, host, hops)
+        if location.full is not None:
+            attributes.append(self._url_full.of(location.full))
+        if location.path and (at_server or self._client_path):
+            attributes.append(self._url_path.of(location.path))
+        if location.query and (at_server or self._client_query):
+            attributes.append(self._url_query.of(location.query))
+        if at_server:
             if hops.client is None:
-                attributes += common.client
+                attributes += self.of_client(exchange.connection)
             else:
                 attributes.append(self._client_address.of(hops.client))
-            agent = first.get(b"user-agent")
-        else:
-            location = locate(request, exchange.connection, exchange.role, host)
-            if location.full is not None:
-                attributes.append(self._url_full.of(location.full))
-            if self._client_path and location.path:
-                attributes.append(self._url_path.of(location.path))
-            if self._client_query and location.query:
-                attributes.append(self._url_query.of(location.query))
-            agent = first.get(b"user-agent") if self._client_agent else None
-        if agent is not None:
-            attributes.append(self._user_agent.of(agent))
+        if at_server or self._client_agent:
+            self._append_agent(attributes, first)
         return location
 
     def method_original(self, attributes: list[bytes], request: Request) -> None:
         """Appends the method as it was sent, for one that is not known."""
         attributes.append(self._method_original.of(request.method))
 
-    def append(
-        self,
-        attributes: list[bytes],
-        exchange: Exchange,
-        first: Mapping[bytes, bytes],
-    ) -> None:
+    def more(self, attributes: list[bytes], exchange: Exchange, lost: int) -> None:
         """Appends everything else that differs: losses, and what settings ask for."""
         request, response = exchange.request, exchange.response
-        lost = 0
         if request is not None:
-            lost = request.lost_bytes
             for name, key in self._request_headers.items():
-                if name in first:
-                    _append_header(attributes, request.fields, name, key)
+                self._append_header(attributes, request.fields, name, key)
         if response is not None:
-            lost += response.lost_bytes
             for name, key in self._response_headers.items():
-                _append_header(attributes, response.fields, name, key)
+                self._append_header(attributes, response.fields, name, key)
         if self._sizes:
             self._append_sizes(attributes, request, response)
         if lost:
             attributes.append(self._lost_bytes.of(lost))
         if lost or exchange.error is _TRUNCATED:
             attributes.append(self.truncated)
+
+    def _append_agent(self, attributes: list[bytes], first: Mapping[bytes, bytes]) -> None:
+        agent = first.get(b"user-agent")
+        if agent is not None:
+            attributes.append(self._user_agent.of(self._redactor.field(b"user-agent", agent)))
+
+    def _append_header(
+        self, attributes: list[bytes], fields: tuple[Field, ...], name: bytes, attribute: str
+    ) -> None:
+        values = [
+            self._redactor.field(name, value) for field_name, value in fields if field_name == name
+        ]
+        if values:
+            attributes.append(strings_attribute(attribute, values))
 
     def _append_sizes(
         self, attributes: list[bytes], request: Request | None, response: Response | None
@@ -185,11 +235,3 @@ class AttributeEncoder:
 
 def _header_attributes(prefix: str, headers: tuple[str, ...]) -> dict[bytes, str]:
     return {name.encode(): prefix + name for name in headers}
-
-
-def _append_header(
-    attributes: list[bytes], fields: tuple[Field, ...], name: bytes, attribute: str
-) -> None:
-    values = [value for field_name, value in fields if field_name == name]
-    if values:
-        attributes.append(strings_attribute(attribute, values))

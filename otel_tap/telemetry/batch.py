@@ -10,7 +10,7 @@ from otel_tap.exchange import Exchange, Role
 from otel_tap.origin import Origin
 from otel_tap.telemetry import names
 from otel_tap.telemetry.chunk import Chunk, Signal
-from otel_tap.telemetry.otlp import field
+from otel_tap.telemetry.otlp import field, varint
 from otel_tap.telemetry.records import RecordEncoder
 from otel_tap.telemetry.resource import Resources
 
@@ -30,36 +30,34 @@ _GROUP_OVERHEAD = len(_SCOPE) + 2 * len(_SCHEMA_URL) + 32
 _SETTLE_NS = 100_000_000
 _MAX_SETTLED = 65536
 
+# Members of an enumeration are looked up slowly on its class.
+_SERVER = Role.SERVER
+
 
 class _Group:
     """Records of one signal that wait, by Resource."""
 
-    __slots__ = ("_by_resource", "count", "size")
+    __slots__ = ("by_resource", "count", "signal", "size")
 
-    def __init__(self) -> None:
-        self._by_resource: dict[bytes, list[bytes]] = {}
+    def __init__(self, signal: Signal) -> None:
+        self.signal = signal
+        self.by_resource: dict[bytes, list[bytes]] = {}
         self.count = 0
         self.size = 0
 
-    def add(self, resource: bytes, record: bytes) -> None:
-        records = self._by_resource.get(resource)
-        if records is None:
-            records = self._by_resource[resource] = []
-            self.size += len(resource) + _GROUP_OVERHEAD
-        records.append(record)
-        self.count += 1
-        self.size += len(record)
-
     def take(self) -> bytes:
         """Everything as one request; ResourceSpans and ResourceLogs have the same numbers."""
-        request = b"".join(
-            field(
-                b"\x0a",
-                resource + field(b"\x12", _SCOPE + b"".join(records) + _SCHEMA_URL) + _SCHEMA_URL,
-            )
-            for resource, records in self._by_resource.items()
-        )
-        self._by_resource.clear()
+        # Joined once: records are copied here, and nowhere else.
+        pieces: list[bytes] = []
+        for resource, records in self.by_resource.items():
+            size = len(_SCOPE) + sum(map(len, records)) + len(_SCHEMA_URL)
+            scope = b"\x12" + varint(size)
+            size += len(resource) + len(scope) + len(_SCHEMA_URL)
+            pieces += (b"\x0a" + varint(size), resource, scope, _SCOPE)
+            pieces += records
+            pieces += (_SCHEMA_URL, _SCHEMA_URL)
+        request = b"".join(pieces)
+        self.by_resource.clear()
         self.count = self.size = 0
         return request
 
@@ -83,16 +81,16 @@ class Batcher:
         self._delay_ns = delay_ns
         self._max_records = max_records
         self._resources = Resources()
-        self._spans = _Group()
-        self._logs = _Group()
+        self._spans = _Group(Signal.TRACES)
+        self._logs = _Group(Signal.LOGS)
         self._due_ktime_ns = 0
         self._waiting: deque[tuple[int, Exchange, Origin]] = deque()
         self._settled: dict[int, None] = {}
         self.failures = 0  # exchanges that could not be encoded: a defect, counted and left out
 
     def add(self, exchange: Exchange, origin: Origin) -> None:
-        """One finished exchange; it has passed redaction."""
-        if exchange.role is Role.SERVER and not self._settle(exchange):
+        """One finished exchange; the encoder redacts what it takes of it."""
+        if exchange.role is _SERVER and not self._settle(exchange):
             due = exchange.observed_ktime_ns + _SETTLE_NS
             self._waiting.append((due, exchange, origin))
         else:
@@ -109,30 +107,38 @@ class Batcher:
         return self._encoder.knows_client_of(connection)
 
     def _add(self, exchange: Exchange, origin: Origin) -> None:
-        resource = self._resources.of(origin)
         try:
-            encoded = self._encoder.encode(exchange)
+            span, log = self._encoder.encode(exchange)
         except Exception:  # noqa: BLE001 - what one peer sent must not stop the agent
             self.failures += 1
             return
         if not self._due_ktime_ns:
             self._due_ktime_ns = exchange.observed_ktime_ns + self._delay_ns
-        if encoded.span:
-            self._put(Signal.TRACES, self._spans, resource, encoded.span)
-        if encoded.log:
-            self._put(Signal.LOGS, self._logs, resource, encoded.log)
+        resource = self._resources.of(origin)
+        if span:
+            self._put(self._spans, resource, span)
+        if log:
+            self._put(self._logs, resource, log)
 
-    def _put(self, signal: Signal, group: _Group, resource: bytes, record: bytes) -> None:
-        if group.count and group.size + len(record) + len(resource) > MAX_CHUNK_BYTES:
-            self._send(signal, group)
-        group.add(resource, record)
+    def _put(self, group: _Group, resource: bytes, record: bytes) -> None:
+        size = group.size + len(record)
+        if size + len(resource) > MAX_CHUNK_BYTES and group.count:
+            self._send(group)
+            size = len(record)
+        records = group.by_resource.get(resource)
+        if records is None:
+            records = group.by_resource[resource] = []
+            size += len(resource) + _GROUP_OVERHEAD
+        records.append(record)
+        group.size = size
+        group.count += 1
         if group.count >= self._max_records:
-            self._send(signal, group)
+            self._send(group)
 
-    def _send(self, signal: Signal, group: _Group) -> None:
+    def _send(self, group: _Group) -> None:
         count = group.count
         if count:
-            self._hand_over(Chunk(signal, group.take(), count))
+            self._hand_over(Chunk(group.signal, group.take(), count))
 
     def tick(self, ktime_ns: int) -> None:
         """Time has passed: what has waited long enough goes."""
@@ -152,5 +158,5 @@ class Batcher:
 
     def _send_all(self) -> None:
         self._due_ktime_ns = 0
-        self._send(Signal.TRACES, self._spans)
-        self._send(Signal.LOGS, self._logs)
+        self._send(self._spans)
+        self._send(self._logs)

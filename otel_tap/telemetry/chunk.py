@@ -11,6 +11,7 @@ class Signal(StrEnum):
 
     TRACES = "traces"
     LOGS = "logs"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)

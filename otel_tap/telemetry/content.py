@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 
-from otel_tap.messages import Request, Response, field_value, field_values
+from otel_tap.messages import Body, Field, field_value, field_values
 from otel_tap.telemetry.otlp import bytes_attribute, string_attribute
 
 _TEXTUAL = (
@@ -85,17 +85,18 @@ def _text(content: bytes, charset: str, *, cut: bool) -> bytes | None:
     return None
 
 
-def content_attribute(name: str, message: Request | Response, limit: int) -> tuple[bytes, bool]:
+def content_attribute(
+    name: str, body: Body, fields: tuple[Field, ...], limit: int
+) -> tuple[bytes, bool]:
     """The encoded attribute `name`, a string if the content is text, else bytes; whether cut."""
-    fields = message.fields
     coding = b",".join(field_values(fields, b"content-encoding")).strip().lower()
     # One byte more than asked for tells whether there was more.
-    content = _decoded(message.body.content, coding, limit + 1)
+    content = _decoded(body.content, coding, limit + 1)
     if content is None:
-        content = message.body.content
-        cut = message.body.truncated or len(content) > limit
+        content = body.content
+        cut = body.truncated or len(content) > limit
         return bytes_attribute(name, content[:limit]), cut
-    cut = message.body.truncated or len(content) > limit
+    cut = body.truncated or len(content) > limit
     content = content[:limit]
     charset = _charset(field_value(fields, b"content-type") or b"")
     if charset is not None:

@@ -12,18 +12,17 @@ import struct
 from binascii import unhexlify
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import NamedTuple
 
 from otel_tap.exchange import Connection, Exchange, Role
 from otel_tap.messages import Field, field_values
 
-_TRACE_PARENT = re.compile(
-    rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?",
-    re.DOTALL,
-)
+_IDS = rb"-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+_TRACE_PARENT_00 = re.compile(rb"00" + _IDS).fullmatch
+_TRACE_PARENT = re.compile(rb"(?!00|ff)[0-9a-f]{2}" + _IDS + rb"(?:-.*)?", re.DOTALL).fullmatch
 _TRACE_STATE = re.compile(rb"[\x20-\x7e]{0,512}")
 _SHARED = struct.Struct(">II4sQ")
 _LONE = struct.Struct(">QQIQ")
+_KINDS = {"tcp": b"tcp", "tls": b"tls", "h2": b"h2"}  # of positions, as they are hashed
 _MAX_CLIENT_ENDS = 65536
 
 SAMPLED = 1
@@ -35,14 +34,11 @@ IS_REMOTE = 0x200
 _CLIENT = Role.CLIENT
 
 
-class SpanIdentity(NamedTuple):
-    """Where a span stands. `parent_id` is empty for a root; `flags` are OTLP's."""
+SpanIdentity = tuple[bytes, bytes, bytes, int, bytes]
+"""Trace id, span id, parent id (empty for a root), OTLP's flags, tracestate.
 
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes
-    flags: int
-    trace_state: bytes
+A plain tuple, for one is made per exchange.
+"""
 
 
 def trace_context(
@@ -55,28 +51,23 @@ def trace_context(
     parent = first.get(b"traceparent")
     if parent is None:
         return None
-    match = _TRACE_PARENT.fullmatch(parent)
+    # What nearly all send, version 00, is read in half of the time of the general form.
+    match = _TRACE_PARENT_00(parent)
     if match is None:
-        return None
+        match = _TRACE_PARENT(parent)
+        if match is None:
+            return None
     # More than one traceparent is invalid, whatever they say.
     if len(first) != len(fields) and len(field_values(fields, b"traceparent")) != 1:
-        return None
-    version, trace_id, parent_id, flags, more = match.groups()
-    if version == b"00" and more:
         return None
     state = b""
     if b"tracestate" in first:
         state = b",".join(field_values(fields, b"tracestate"))
         if not _TRACE_STATE.fullmatch(state):
             state = b""
-    return unhexlify(trace_id), unhexlify(parent_id), int(flags, 16) & _FLAGS_OF_W3C, state
-
-
-def _client_pair(connection: Connection, role: Role) -> tuple[int, int]:
-    """The connection as its client end names it, that end's own SYN left out."""
-    if role is _CLIENT:
-        return (connection.iss + 1) & 0xFFFFFFFF, connection.irs
-    return connection.irs, connection.iss
+    flags = match[3]
+    known_flags = SAMPLED if flags == b"01" else int(flags, 16) & _FLAGS_OF_W3C
+    return unhexlify(match[1]), unhexlify(match[2]), known_flags, state
 
 
 class ClientEnds:
@@ -118,18 +109,19 @@ class Identities:
         `first` has the first value of each field of the request.
         """
         connection = exchange.connection
-        role = exchange.role
+        at_client = exchange.role is _CLIENT
         position = exchange.position
         offset = position.offset
-        shared = False
-        if offset is not None and (connection.iss or connection.irs):
-            shared = True
-            opener, acceptor = _client_pair(connection, role)
+        shared = offset is not None and bool(connection.iss or connection.irs)
+        if shared and offset is not None:
+            # The connection as its client end names it, that end's own SYN left out.
+            if at_client:
+                opener, acceptor = (connection.iss + 1) & 0xFFFFFFFF, connection.irs
+            else:
+                opener, acceptor = connection.irs, connection.iss
             state = self._shared.copy()
             state.update(
-                _SHARED.pack(
-                    opener, acceptor, position.kind.encode()[:4], offset & 0xFFFFFFFFFFFFFFFF
-                )
+                _SHARED.pack(opener, acceptor, _KINDS[position.kind], offset & 0xFFFFFFFFFFFFFFFF)
             )
         else:
             self._lone_count += 1
@@ -144,19 +136,22 @@ class Identities:
                 )
             )
         digest = state.digest()
-        trace_id, client_id, server_id = digest[:16], digest[16:24], digest[24:]
         request = exchange.request
-        context = None if request is None else trace_context(request.fields, first)
         flags, parent_id, trace_state = SAMPLED, b"", b""
+        context = None
+        if request is not None and b"traceparent" in first:
+            context = trace_context(request.fields, first)
         if context is not None:
             trace_id, parent_id, flags, trace_state = context
-        if role is _CLIENT:
+        else:
+            trace_id = digest[:16]
+        if at_client:
             # The header names the span of the application's own SDK, in this very process.
             if parent_id:
                 flags |= HAS_IS_REMOTE
-            return SpanIdentity(trace_id, client_id, parent_id, flags, trace_state)
+            return trace_id, digest[16:24], parent_id, flags, trace_state
         if shared and self.client_ends.has_client_of(connection):
-            parent_id = client_id
+            parent_id = digest[16:24]
         if parent_id:
             flags |= HAS_IS_REMOTE | IS_REMOTE
-        return SpanIdentity(trace_id, server_id, parent_id, flags, trace_state)
+        return trace_id, digest[24:], parent_id, flags, trace_state

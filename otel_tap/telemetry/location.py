@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from otel_tap.exchange import Connection, Role
-from otel_tap.messages import Request
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AUTHORITY = re.compile(
@@ -133,14 +132,14 @@ def _split_query(target: bytes) -> tuple[bytes, bytes | None]:
 
 
 def locate(
-    request: Request,
+    target: bytes,
+    method: bytes,
     connection: Connection,
     role: Role,
     host: bytes | None,
     hops: Forwarded = NOT_FORWARDED,
 ) -> Location:
     """The target URI as this end knows it; `host` is the value of Host."""
-    target = request.target
     scheme = "https" if connection.tls else "http"
     path, query = b"", None
     full: bytes | None = None
@@ -148,7 +147,7 @@ def locate(
     if target[:1] == b"/":
         path, query = _split_query(target)
         behind = target
-    elif request.method == b"CONNECT":
+    elif method == b"CONNECT":
         host = target
     elif target == b"*":
         path = target
@@ -166,7 +165,7 @@ def locate(
     if role is _SERVER:
         scheme = hops.scheme or scheme
         full = behind = None
-    port = _DEFAULT_PORTS.get(scheme) if request.method != b"CONNECT" else None
+    port = _DEFAULT_PORTS.get(scheme) if method != b"CONNECT" else None
     if hops.host:
         # A proxy that says the original host but not its scheme leaves the default port unknown.
         authority = parse_authority(hops.host, port if hops.scheme else None)

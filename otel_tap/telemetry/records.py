@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Mapping
 
-from otel_tap.exchange import Connection, Exchange, ExchangeError
-from otel_tap.messages import Request, Response
+from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
+from otel_tap.messages import UNKNOWN, Request, Response
+from otel_tap.privacy import Redactor
 from otel_tap.telemetry import names
-from otel_tap.telemetry.attributes import AttributeEncoder
+from otel_tap.telemetry.attributes import FORWARDED, AttributeEncoder
+from otel_tap.telemetry.blocks import Blocks, Common, display
 from otel_tap.telemetry.content import content_attribute
 from otel_tap.telemetry.identity import Identities
 from otel_tap.telemetry.location import Location
@@ -22,11 +24,25 @@ from otel_tap.telemetry.otlp import (
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.telemetry.shapes import Shapes
 
-# Fields of one length, with their tags: start, end and flags of a span; time, observed time and
-# flags of a log record.
-_SPAN_NUMBERS = struct.Struct("<BQBQHI")
-_LOG_NUMBERS = struct.Struct("<BQBQBI")
+# Fields of one length, with their tags: ids, start, end and flags of a span; time, observed time,
+# flags and ids of a log record.
+_SPAN_NUMBERS = struct.Struct("<2s16s2s8sBQBQHI").pack
+_LOG_NUMBERS = struct.Struct("<BQBQBI2s16s2s8s").pack
 _U64 = 0xFFFFFFFFFFFFFFFF
+
+_MAX_PREFIXES = 2048
+
+
+def _prefix(length: int) -> bytes:
+    return b"\x12" + varint(length)
+
+
+# What stands before a record, and before the display line in a log record, by the length.
+_PREFIXES = [_prefix(length) for length in range(_MAX_PREFIXES)]
+_LINE_PREFIXES = [
+    b"\x2a" + varint(1 + len(varint(length)) + length) + b"\x0a" + varint(length)
+    for length in range(_MAX_PREFIXES)
+]
 
 # Two bodies of one record, at worst tripled by their way to UTF-8, must fit into one message.
 _MAX_BODY = 550_000
@@ -34,31 +50,41 @@ _MAX_DISPLAYED = 512  # bytes of a target in the display line
 
 _NO_FIELDS: dict[bytes, bytes] = {}
 
+# Members of an enumeration are looked up slowly on its class.
+_CLIENT = Role.CLIENT
+_TRUNCATED = ExchangeError.TRUNCATED
 
-class Encoded(NamedTuple):
-    """A span and a log record as fields of their scope; empty where not asked for."""
 
-    span: bytes
-    log: bytes
+Encoded = tuple[bytes, bytes]
+"""A span and a log record as fields of their scope; empty where not asked for."""
 
 
 class RecordEncoder:
     """Encodes exchanges. `unix_offset_ns` is what makes Unix time of ktime_ns.
 
-    One instance serves one thread.
+    What of an exchange goes into its records passes `redactor` first, so that nobody needs to
+    redact the whole of it before. One instance serves one thread.
     """
 
     def __init__(
-        self, settings: TelemetrySettings, identities: Identities, unix_offset_ns: int
+        self,
+        settings: TelemetrySettings,
+        identities: Identities,
+        unix_offset_ns: int,
+        redactor: Redactor | None = None,
     ) -> None:
         self._traces = settings.traces
         self._logs = settings.logs
         self._bodies_asked = settings.bodies
         self._body_limit = min(settings.body_limit, _MAX_BODY)
         self._identities = identities
-        self._attributes = AttributeEncoder(settings)
+        self._redactor = redactor or Redactor()
+        self._attributes = AttributeEncoder(settings, self._redactor)
+        self._asks_more = self._attributes.asks_more
         self._shapes = Shapes(always_scheme=names.URL_SCHEME in settings.attributes)
+        self._blocks = Blocks(self._attributes, self._shapes, self._redactor)
         self._methods = {method.encode(): method for method in settings.known_methods}
+        self._reads_context = self._redactor.keeps(b"traceparent")
         self.unix_offset_ns = unix_offset_ns
 
     def knows_client_of(self, connection: Connection) -> bool:
@@ -68,72 +94,138 @@ class RecordEncoder:
     def encode(self, exchange: Exchange) -> Encoded:
         """Both records of one exchange."""
         request = exchange.request
-        common = self._attributes.of_connection(exchange.connection)
         attributes = [b""]  # the tag that joins them goes before each
         first = _NO_FIELDS
-        method: str | None = None
-        location: Location | None = None
         if request is not None:
-            first = dict(reversed(request.fields))  # of equal names, the first one stays
-            method = self._methods.get(request.method)
-            if method is None:
-                self._attributes.method_original(attributes, request)
-            location = self._attributes.locate(attributes, exchange, request, first, common)
-        self._attributes.append(attributes, exchange, first)
-        shape = self._shapes.of(exchange, method, location)
-        identity = self._identities.of(exchange, first)
+            first = dict(request.fields)
+            if len(first) != len(request.fields):
+                first = dict(reversed(request.fields))  # of equal names, the first one stays
+            common, shown = self._of_request(attributes, exchange, request, first)
+        else:
+            common, shown = self._of_any(attributes, exchange, None, b"?", first)
+        response = exchange.response
+        lost = 0 if request is None else request.lost_bytes
+        if response is not None:
+            lost += response.lost_bytes
+        if lost or self._asks_more or exchange.error is _TRUNCATED:
+            self._attributes.more(attributes, exchange, lost)
+        trace_id, span_id, parent_id, flags, trace_state = self._identities.of(
+            exchange, first if self._reads_context else _NO_FIELDS
+        )
 
         offset = self.unix_offset_ns
-        duration_ns = exchange.duration_ns
-        start = (exchange.start_ktime_ns + offset) & _U64
+        start_ktime_ns = exchange.start_ktime_ns
+        duration_ns = exchange.end_ktime_ns - start_ktime_ns
+        if duration_ns < 0:
+            duration_ns = 0
+        start = (start_ktime_ns + offset) & _U64
         end = (start + duration_ns) & _U64
-        flags = identity.flags
         span = log = b""
         if self._traces:
-            parts = [
-                b"\x0a\x10",
-                identity.trace_id,
-                b"\x12\x08",
-                identity.span_id,
-                _SPAN_NUMBERS.pack(0x39, start, 0x41, end, 0x0185, flags),
-                common.span,
-                shape.span,
-                SPAN_ATTRIBUTE.join(attributes),
-            ]
-            if identity.parent_id:
-                parts += (b"\x22\x08", identity.parent_id)
-            if identity.trace_state:
-                parts.append(field(b"\x1a", identity.trace_state))
-            content = b"".join(parts)
-            span = b"\x12" + varint(len(content)) + content
+            parent = b""
+            if parent_id:
+                parent = b"\x22\x08" + parent_id
+                if trace_state:
+                    parent += field(b"\x1a", trace_state)
+            numbers = _SPAN_NUMBERS(
+                b"\x0a\x10", trace_id, b"\x12\x08", span_id,
+                0x39, start, 0x41, end, 0x0185, flags,
+            )  # fmt: skip
+            span = b"".join((numbers, parent, common[0], SPAN_ATTRIBUTE.join(attributes)))
+            length = len(span)
+            span = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + span
         if self._logs:
             if self._bodies_asked:
                 attributes += self._bodies(exchange)
-            content = b"".join(
+            line = common[2] + shown[:_MAX_DISPLAYED] + common[3] % (duration_ns // 1_000_000)
+            if not line.isascii():
+                line = utf8(line)
+            numbers = _LOG_NUMBERS(
+                0x09, end, 0x59, (exchange.observed_ktime_ns + offset) & _U64,
+                0x45, flags & 0xFF, b"\x4a\x10", trace_id, b"\x52\x08", span_id,
+            )  # fmt: skip
+            log = b"".join(
                 (
-                    _LOG_NUMBERS.pack(
-                        0x09,
-                        end,
-                        0x59,
-                        (exchange.observed_ktime_ns + offset) & _U64,
-                        0x45,
-                        flags & 0xFF,
-                    ),
-                    field(
-                        b"\x2a",
-                        field(b"\x0a", utf8(_display_line(exchange, location, duration_ns))),
-                    ),
-                    b"\x4a\x10",
-                    identity.trace_id,
-                    b"\x52\x08",
-                    identity.span_id,
-                    common.log,
-                    shape.log,
+                    numbers,
+                    _LINE_PREFIXES[len(line)],
+                    line,
+                    common[1],
                     LOG_ATTRIBUTE.join(attributes),
                 )
             )
-            log = b"\x12" + varint(len(content)) + content
-        return Encoded(span, log)
+            length = len(log)
+            log = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + log
+        return span, log
+
+    def _of_request(
+        self,
+        attributes: list[bytes],
+        exchange: Exchange,
+        request: Request,
+        first: dict[bytes, bytes],
+    ) -> tuple[Common, bytes]:
+        """What is said of an exchange whose request is known; and where it went, for display."""
+        target = request.target
+        # The commonest targets of all are decided without a call.
+        if b"=" in target or b"@" in target or b"%" in target:
+            target = self._redactor.target(target)
+        name = request.method
+        method = self._methods.get(name)
+        if method is None or name == b"CONNECT" or not target.startswith(b"/"):
+            return self._of_any(attributes, exchange, request, target, first)
+        at_client = exchange.role is _CLIENT
+        if not at_client:
+            for header in FORWARDED:
+                if header in first:
+                    return self._of_any(attributes, exchange, request, target, first)
+        block = self._blocks.of(exchange, first.get(b"host"))
+        if block is None:
+            return self._of_any(attributes, exchange, request, target, first)
+
+        response = exchange.response
+        if response is None:
+            key = (name, -1, request.version, exchange.reused, exchange.error)
+        else:  # 000 is sent, too
+            key = (name, response.status, response.version, exchange.reused, exchange.error)
+        common = block.shaped.get(key)
+        if common is None:
+            common = self._blocks.shaped(block, key, exchange, method)
+        shown = target
+        if at_client:
+            if block.base is not None:
+                shown = block.base + target
+            self._attributes.at_client(attributes, block.base, target, first)
+        else:
+            self._attributes.at_server(attributes, target, first)
+        return common, shown
+
+    def _of_any(
+        self,
+        attributes: list[bytes],
+        exchange: Exchange,
+        request: Request | None,
+        target: bytes,
+        first: Mapping[bytes, bytes],
+    ) -> tuple[Common, bytes]:
+        """The same of any exchange. `target` is redacted."""
+        method: str | None = None
+        location: Location | None = None
+        block = None
+        if request is not None:
+            block = self._blocks.of(exchange, first.get(b"host"))
+            method = self._methods.get(request.method)
+            if method is None and request.method != UNKNOWN:
+                self._attributes.method_original(attributes, request)
+            location = self._attributes.locate(attributes, exchange, request, target, first)
+            if location.full is not None:
+                target = location.full
+        if block is not None:
+            span, log = block.attributes
+        else:
+            span, log = self._blocks.of_connection(exchange.connection)
+        shape = self._shapes.of(exchange, method, location)
+        before, after = display(exchange)
+        return (span + shape.span, log + shape.log, before, after), target
 
     def _bodies(self, exchange: Exchange) -> list[bytes]:
         messages: list[tuple[str, Request | Response | None]] = [
@@ -145,30 +237,14 @@ class RecordEncoder:
         for name, message in messages:
             if message is None:
                 continue
-            cut = cut or message.body.truncated
-            if message.body.content:
-                attribute, content_cut = content_attribute(name, message, self._body_limit)
+            body = self._redactor.body(message.body, message.fields)
+            cut = cut or body.truncated
+            if body.content:
+                attribute, content_cut = content_attribute(
+                    name, body, message.fields, self._body_limit
+                )
                 encoded.append(attribute)
                 cut = cut or content_cut
-        if cut and not exchange.lost_bytes and exchange.error is not ExchangeError.TRUNCATED:
+        if cut and not exchange.lost_bytes and exchange.error is not _TRUNCATED:
             encoded.append(self._attributes.truncated)
         return encoded
-
-
-def _display_line(exchange: Exchange, location: Location | None, duration_ns: int) -> bytes:
-    """`GET /x 200 12 ms`: for people; everything in it stands in attributes too."""
-    request, response = exchange.request, exchange.response
-    method = b"?" if request is None else request.method[:32]
-    target = b"?" if request is None else request.target
-    if location is not None and location.full is not None:
-        target = location.full
-    status = b"-" if response is None else b"%d" % response.status
-    line = b"%s %s %s %d ms" % (
-        method,
-        target[:_MAX_DISPLAYED],
-        status,
-        duration_ns // 1_000_000,
-    )
-    if exchange.error is not None:
-        line += b" " + exchange.error.value.encode()
-    return line

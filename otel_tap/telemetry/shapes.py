@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from otel_tap.exchange import Exchange, ExchangeError, Role
+from otel_tap.messages import UNKNOWN, UNKNOWN_STATUS
 from otel_tap.telemetry import names
 from otel_tap.telemetry.location import Location
 from otel_tap.telemetry.otlp import (
@@ -70,11 +71,14 @@ class Shapes:
         response = exchange.response
         message = response or exchange.request
         version = "" if message is None else message.version
-        status = -1 if response is None else response.status  # 000 is sent, too
+        status = UNKNOWN_STATUS if response is None else response.status  # 000 is sent, too
         scheme = authority = None
         if location is not None:
             scheme = location.scheme
             authority = location.authority
+        request = exchange.request
+        if method is None and request is not None and request.method == UNKNOWN:
+            method = ""  # not one that is not known, but one that was not seen
         key = (
             exchange.role, method, scheme, authority, version, status, exchange.error,
             exchange.reused,
@@ -99,9 +103,10 @@ class Shapes:
         role = exchange.role
         attributes = [b""]  # the tag that joins them goes before each
         if location is not None:
-            attributes.append(
-                string_attribute(names.HTTP_REQUEST_METHOD, (method or "_OTHER").encode())
-            )
+            if method != "":
+                attributes.append(
+                    string_attribute(names.HTTP_REQUEST_METHOD, (method or "_OTHER").encode())
+                )
             if role is Role.SERVER or self._always_scheme:
                 attributes.append(string_attribute(names.URL_SCHEME, location.scheme.encode()))
             if location.authority is not None:
@@ -109,7 +114,7 @@ class Shapes:
                 attributes.append(string_attribute(names.SERVER_ADDRESS, host))
                 if port is not None:
                     attributes.append(int_attribute(names.SERVER_PORT, port))
-        if exchange.response is not None:
+        if status != UNKNOWN_STATUS:
             attributes.append(int_attribute(names.HTTP_RESPONSE_STATUS_CODE, status))
         if version:
             attributes.append(string_attribute(names.NETWORK_PROTOCOL_VERSION, version.encode()))

@@ -19,7 +19,7 @@ LOST = EventsLost(3, LossReason.RING_FULL, 2, 99)
 
 
 def record(offset: int) -> bytes:
-    return wire.DATA_RECORD.pack(wire.DATA, 7, 100, 90, 42, offset, -1, 8, 3, 3, 1) + b"abc"
+    return wire.DATA_RECORD.pack(wire.DATA, 7, 100, 90, 42, offset, -1, 8, 3, 3, 1, 0) + b"abc"
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ RECORDS = {
     "ot_data": (
         wire.DATA_RECORD,
         ["header.type", "header.tgid", "header.ktime_ns", "begin_ktime_ns", "connection_id",
-         "offset", "tcp_position", "tid", "length", "captured", "direction"],
+         "offset", "tcp_position", "tid", "length", "captured", "direction", "reason"],
     ),
     "ot_opened": (
         wire.OPENED_RECORD,
@@ -44,7 +44,7 @@ RECORDS = {
     "ot_closed": (
         wire.CLOSED_RECORD,
         ["header.type", "header.tgid", "header.ktime_ns", "connection_id", "socket_id", "reason",
-         "reserved"],
+         "reserved", "missing.lost", "missing.shed", "missing.filtered", "missing.skipped"],
     ),
     "ot_process_started": (
         wire.PROCESS_STARTED_RECORD,
@@ -52,7 +52,13 @@ RECORDS = {
          "mount_namespace", "reserved",
          "comm", "filename"],
     ),
-    "ot_loss": (wire.LOSS, ["events", "bytes"]),
+    "ot_account": (wire.ACCOUNT, ["events", "bytes"]),
+    "ot_control": (
+        wire.CONTROL,
+        ["waiting", "wake_bytes", "shed", "filtering", "wishing", "reserved"],
+    ),
+    "ot_wish": (wire.WISH, ["skip_begin", "skip_begin[1]", "skip_end", "skip_end[1]",
+                            "told_ktime_ns", "mute", "reserved"]),
 }  # fmt: skip
 
 
@@ -103,16 +109,16 @@ def test_the_numbers_of_both_sides_mean_the_same():
         "OT_INGRESS": Direction.INGRESS,
         "OT_EGRESS": Direction.EGRESS,
     }
-    losses = enumeration("ot_loss_reason")
-    assert losses.pop("OT_LOSS_REASONS") == len(wire.LOSS_REASONS)
-    assert [LossReason(name.removeprefix("OT_LOST_").lower()) for name in losses] == list(
-        wire.LOSS_REASONS
-    )
+    accounts = enumeration("ot_account_of")
+    assert accounts.pop("OT_CAPTURED") == 0
+    assert accounts.pop("OT_ACCOUNTS") == len(wire.LOSS_REASONS) + 1
+    names = [re.sub("OT_(LOST_)?", "", name).lower() for name in accounts]
+    assert list(map(LossReason, names)) == list(wire.LOSS_REASONS)
 
 
 def data_record(payload: bytes, captured: int | None = None) -> bytes:
     size = len(payload) if captured is None else captured
-    return wire.DATA_RECORD.pack(wire.DATA, 7, 100, 90, 42, 10, -1, 8, 99, size, 1) + payload
+    return wire.DATA_RECORD.pack(wire.DATA, 7, 100, 90, 42, 10, -1, 8, 99, size, 1, 0) + payload
 
 
 def test_a_data_record_becomes_an_event_with_its_payload():
@@ -127,6 +133,19 @@ def test_slack_behind_the_captured_bytes_is_not_payload():
     event = wire.decode(memoryview(data_record(b"GET /secret", captured=5)))
     assert isinstance(event, DataEvent)
     assert event.payload == b"GET /"
+
+
+def test_a_record_amid_others_is_read_from_there_on():
+    before, record = data_record(b"before"), data_record(b"GET /")
+    event = wire.decode_at(before + record + data_record(b"after"), len(before), len(record))
+    assert event == wire.decode(record)
+
+
+@pytest.mark.parametrize(("captured", "size"), [(6, 5), (100, 200)])
+def test_a_record_that_says_more_than_it_holds_or_moved_is_refused(captured, size):
+    record = data_record(bytes(size), captured=captured)  # of a call that moved 99 bytes
+    with pytest.raises(CaptureError, match="bytes in a record"):
+        wire.decode_at(record + bytes(200), 0, len(record))
 
 
 def test_mapped_ipv4_addresses_are_given_as_ipv4():
@@ -151,8 +170,10 @@ def test_a_connection_without_addresses_has_an_unknown_peer():
 
 
 def test_process_and_close_records_are_decoded():
-    closed = wire.CLOSED_RECORD.pack(wire.CLOSED, 7, 1, 0, 42, 4, 0)
-    assert wire.decode(memoryview(closed)) == ConnectionClosed(1, 0, 42, 7, CloseReason.RESET)
+    closed = wire.CLOSED_RECORD.pack(wire.CLOSED, 7, 1, 0, 42, 4, 0, 10, 20, 30, 40)
+    assert wire.decode(memoryview(closed)) == ConnectionClosed(
+        1, 0, 42, 7, CloseReason.RESET, 10, 20, 30, 40
+    )
     started = wire.PROCESS_STARTED_RECORD.pack(
         wire.PROCESS_STARTED, 7, 1, 5, 3, 1000, 42, 0, b"cu\xffl\0junk", b"/usr/bin/curl\0"
     )

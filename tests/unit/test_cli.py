@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from otel_tap import __version__
+from otel_tap.agent import AgentStatus
 from otel_tap.cli.run import default_output
 from otel_tap.cli.session import EXIT_INTERRUPTED, EXIT_OK, run_until_stopped, status_line
+from otel_tap.compiled import is_compiled
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +35,8 @@ from otel_tap.origin import Host, Origin
 class Status:
     events, bytes, exchanges, sent, dropped = 40, 4000, 3, 3, 0
     lost = {"ring_full": 2, "truncated": 0}
+    lost_bytes = {}
+    shed_bytes = shed_share = filtered = opaque = 0
 
 class Agent:
     def __init__(self, settings, *, on_exchange, report):
@@ -73,7 +77,7 @@ def exchange(number):
 
 from otel_tap.requirements import RIGHTS, Finding, Outcome, require
 
-def check_host():
+def check_host(**_):
     lacking = os.environ.get("FAKE_HOST", "")
     def finding(name, outcome, finding, remedy, needed):
         return Finding(name, Outcome(outcome), finding, remedy, needed)
@@ -143,7 +147,8 @@ def test_help_version_and_no_command_at_all():
     assert shown.returncode == 0
     assert "sudo otel-tap live" in shown.stdout
     assert shown.stderr == ""
-    assert otel_tap("--version").stdout == f"otel-tap {__version__}\n"
+    compiled = " (compiled)" if is_compiled() else ""
+    assert otel_tap("--version").stdout == f"otel-tap {__version__}{compiled}\n"
     assert otel_tap().returncode == 2
 
 
@@ -212,7 +217,7 @@ def test_the_settings_file_can_be_named_by_a_variable(tmp_path):
     assert "bodies.enabled = true  # t.yaml:2" in shown
     assert 'bodies.limit = "1KiB"  # env OTEL_TAP_BODIES__LIMIT' in shown
     assert 'filters.comm = ["curl"]  # flag --comm' in shown
-    assert 'capture.ring_size = "32MiB"  # default' in shown
+    assert 'capture.ring_size = "8MiB"  # default' in shown
 
 
 def test_validate_names_every_problem(tmp_path):
@@ -447,5 +452,24 @@ def test_the_status_line_names_only_reasons_that_happened():
     class Status:
         events, bytes, exchanges, sent, dropped = 5, 0, 1, 0, 2
         lost = {"b": 0, "a": 0}  # noqa: RUF012 - read only
+        lost_bytes = {"b": 0}  # noqa: RUF012 - read only
+        shed_bytes = shed_share = filtered = opaque = 0
 
     assert status_line(Status()) == "1 exchanges, 5 events (0 lost), 2 dropped"
+
+
+def test_the_status_line_says_what_was_lost_shed_and_left_out():
+    status = AgentStatus(
+        events=9,
+        exchanges=2,
+        lost={"truncated": 1, "ring_full": 2},
+        lost_bytes={"truncated": 1000, "ring_full": 500},
+        shed_bytes=2_500_000,
+        shed_share=0.125,
+        filtered=4,
+        opaque=3,
+    )
+    assert status_line(status) == (
+        "2 exchanges, 9 events (3 lost: ring_full 2, truncated 1; 1.5 kB), 0 dropped, "
+        "2.5 MB shed (12% of connections now), 4 filtered, 3 connections not HTTP"
+    )

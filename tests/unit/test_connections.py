@@ -71,7 +71,8 @@ def test_bytes_that_are_not_http_at_the_beginning_turn_the_connection_opaque():
 
 
 @pytest.mark.parametrize(
-    "first", [b"PING\r\n", b"get key\r\n", b"OPTIONS sip:h SIP/2.0\r\n", b"220 mail\r\n", b"\x00"]
+    "first",
+    [b"PING\r\n", b"get key\r\n", b"OPTIONS sip:h SIP/2.0\r\n", b"220 mail\r\n", b"\x00\x01"],
 )
 def test_other_protocols_are_told_from_http(first):
     assert Wire().opened().request(first).opaque == [1]
@@ -90,12 +91,15 @@ def test_a_start_line_may_arrive_byte_by_byte():
 
 
 @pytest.mark.parametrize("cut", [3, 14, 30])
-def test_an_http2_preface_turns_the_connection_opaque(cut):
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00"
-    wire = Wire().opened().request(preface[:cut]).request(preface[cut:])
-    assert wire.opaque == [1]
-    assert wire.counters.opaque_http2 == 1
-    assert wire.counters.opaque_bytes == len(preface)
+def test_an_http2_preface_begins_http2_however_it_arrives(cut):
+    talk = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + (
+        b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+        + b"\x00\x00\x03\x01\x05\x00\x00\x00\x01\x82\x84\x86"
+    )
+    wire = Wire().opened().request(talk[:cut]).request(talk[cut:])
+    wire.response(b"\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88")
+    assert not wire.opaque
+    assert wire.exchanges[0].request.version == "2"
 
 
 def test_midway_a_talk_that_never_is_http_is_given_up_but_a_long_transfer_is_not():

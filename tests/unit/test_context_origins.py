@@ -1,9 +1,11 @@
 """Which life of a pid is meant, and what stays when /proc has nothing left to say."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -306,3 +308,29 @@ def test_a_process_that_is_gone_has_the_path_it_executed_if_it_saw_the_hosts_fil
         assert origin.executable_path == path
         assert origin.executable_name == ("program" if path else "link")
         assert origin.user == ("root" if path else "0")
+
+
+def test_a_process_that_is_ending_keeps_the_path_it_executed_and_its_users_name():
+    """A zombie still has a status in /proc, but neither an executable nor files."""
+    mounts = Path("/proc/1/ns/mnt")
+    try:
+        mounts.stat()
+    except OSError:
+        mounts = Path("/proc/self/ns/mnt")
+    program = shutil.which("true")
+    assert program is not None
+    origins = Origins(HOST)
+    with subprocess.Popen([program]) as child:
+        deadline = time.monotonic() + 10
+        while "\nState:\tZ" not in Path(f"/proc/{child.pid}/status").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        started_ns = int(fields[19]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+        namespace = mounts.stat().st_ino
+        origins.process_started(
+            ProcessStarted(5, child.pid, 1, os.getuid(), started_ns, "true", program, namespace)
+        )
+        origin = origins.met(child.pid, 0)
+    assert origin.executable_path == str(Path(program).resolve())
+    assert origin.user == pwd.getpwuid(os.getuid()).pw_name

@@ -454,8 +454,8 @@ def test_lines_of_sensitive_fields_and_queries_are_in_no_table():
     lines = [name + b": s3cret\r" for name in names]
     lines += [b"Referer: /?code=s3cret\r", b"Accept: */*\r"]
     for _ in range(2):
-        section = heads.section(lines, 0, len(lines))
-    assert field_value(section.fields, b"authorization") == b"s3cret"
+        fields, *_ = heads.section(lines, 0, len(lines))
+    assert field_value(fields, b"authorization") == b"s3cret"
     assert list(heads._lines) == [b"Accept: */*\r"]
     assert b"s3cret" not in b"".join(heads._names)
 
@@ -468,3 +468,25 @@ def test_the_tables_of_lines_and_names_are_bounded():
     assert len(heads._names) <= 1024
     dates = [line for line in heads._lines if line.startswith(b"Date")]
     assert len(dates) <= 64 * 12
+
+
+def test_a_line_that_stays_for_a_while_is_met_again_though_its_name_varies():
+    heads = HeadParser()
+    for number in range(200):
+        heads.section([b"Date: %d\r" % number], 0, 1)
+    assert b"Date: 200\r" not in heads._lines
+    heads.refresh()
+    first, *_ = heads.section([b"Date: 200\r"], 0, 1)
+    again, *_ = heads.section([b"Date: 200\r"], 0, 1)
+    assert again[0][1] is first[0][1]
+    for number in range(300, 400):
+        heads.section([b"Date: %d\r" % number], 0, 1)
+    assert len(heads._lines) <= 64 + 4
+
+
+def test_a_refresh_lets_no_sensitive_line_into_the_table():
+    heads = HeadParser()
+    for _ in range(3):
+        heads.section([b"Cookie: s3cret\r"], 0, 1)
+        heads.refresh()
+    assert not heads._lines

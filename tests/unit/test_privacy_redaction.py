@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_tap.compiled import is_compiled
 from otel_tap.events import PeerEvidence, TlsLibrary
 from otel_tap.exchange import Connection, Exchange, Position, Role
 from otel_tap.messages import EMPTY_BODY, Body, Field, Request, Response
 from otel_tap.privacy import RedactionSettings, Redactor, redaction
+from tests.unit.attributes import attribute_names
 
 CONNECTION = Connection(1, 2, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, from_start=True)
 
@@ -145,7 +147,7 @@ def test_values_are_never_remembered():
         (b"accept", b"hunter2"),
     )
     redactor.redact(exchange(request(b"/hunter2?hunter2=hunter2", fields), response(fields)))
-    memory = [getattr(redactor, slot) for slot in Redactor.__slots__]
+    memory = [getattr(redactor, name) for name in attribute_names(Redactor)]
     assert "hunter2" not in repr(memory)
 
 
@@ -209,6 +211,7 @@ def test_a_coded_picture_is_let_through():
     assert Redactor().redact(picture) is picture
 
 
+@pytest.mark.skipif(is_compiled(), reason="calls between compiled modules cannot be replaced")
 def test_what_cannot_be_redacted_is_dropped(monkeypatch):
     def broken(*_: object, **__: object) -> bytes:
         raise RuntimeError("a defect")
@@ -221,8 +224,7 @@ def test_what_cannot_be_redacted_is_dropped(monkeypatch):
         exchange(request(b"/?a=hunter2", fields, (), whole(b'{"a":"hunter2"}')))
     )
     assert "hunter2" not in repr(result)
-    # The referer fails when it is looked at and when the fields are put together.
-    assert redactor.counters.failures == 4
+    assert redactor.counters.failures == 3  # target, referer, body
 
 
 # A secret of hex digits behind a marker that nothing else contains.

@@ -181,7 +181,7 @@ def test_a_larger_message_than_allowed_is_refused_by_grpc_itself() -> None:
 
 def test_an_unknown_method_is_unimplemented() -> None:
     with OtlpReceiver() as receiver, pytest.raises(grpc.RpcError) as refused:
-        export(receiver, "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", b"")
+        export(receiver, "/opentelemetry.proto.collector.trace.v1.TraceService/Import", b"")
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -21,6 +21,9 @@ NONE = "0000000000000000"
 BPF_AND_PERFMON = f"{1 << 39 | 1 << 38:016x}"
 ADMIN = f"{1 << 21:016x}"
 
+BCC_PACKAGE = "usr/lib/python3/dist-packages/bcc/libbcc.py"
+HEADERS = "lib/modules/6.18.44/build/include"
+
 GOOD: dict[str, str] = {
     "proc/sys/kernel/ostype": "Linux\n",
     "proc/sys/kernel/osrelease": "6.18.44\n",
@@ -31,6 +34,9 @@ GOOD: dict[str, str] = {
     "sys/kernel/security/lockdown": "[none] integrity confidentiality\n",
     "sys/kernel/tracing/events/enable": "0\n",
     "sys/bus/event_source/devices/uprobe/type": "8\n",
+    BCC_PACKAGE: "",
+    f"{HEADERS}/linux/.keep": "",
+    f"{HEADERS}/uapi/.keep": "",
 }
 LINKS = {
     "proc/self/ns/pid": "pid:[4026531836]",
@@ -45,13 +51,17 @@ class Machine:
         self.root = path / "root"
         self.objects = path / "objects"
         self.objects.mkdir()
-        (self.objects / "openssl.bpf.o").touch()
+        (self.objects / "bcc").mkdir()
+        for name in ("openssl.bpf.o", "bcc/openssl_sockets.c", "bcc/otel_tap.h"):
+            (self.objects / name).touch()
         for name, content in GOOD.items():
             self.write(name, content)
         for name, target in LINKS.items():
             self.link(name, target)
         self.machine = "x86_64"
         self.libraries = ["libbpf.so.1"]
+        self.loader = "auto"
+        self.search: list[str] = []
 
     def write(self, name: str, content: str) -> None:
         path = self.root / name
@@ -81,7 +91,13 @@ class Machine:
 
     def check(self) -> list[Finding]:
         return check_host(
-            self.root, machine=self.machine, objects=self.objects, load_library=self.load
+            self.root,
+            machine=self.machine,
+            objects=self.objects,
+            load_library=self.load,
+            loader=self.loader,
+            search=self.search,
+            environ={},
         )
 
     def finding(self, name: str) -> Finding:
@@ -143,8 +159,9 @@ def test_a_kernel_before_5_10_is_refused(host, release, outcome):
     assert host.finding("kernel").outcome is outcome
 
 
-def test_a_kernel_without_types_is_refused(host):
+def test_a_kernel_without_types_is_refused_where_bcc_cannot_help(host):
     host.remove("sys/kernel/btf/vmlinux")
+    host.remove(BCC_PACKAGE)
     assert host.finding("BTF").outcome is NO
     refusal = host.refusal()
     assert refusal is not None
@@ -243,6 +260,7 @@ def test_only_rights_missing_is_an_error_of_its_own(host):
     assert (refusal.check, refusal.exit_code) == (RIGHTS, 5)
     assert "sudo" in refusal.remedy
     host.libraries = []
+    host.remove(BCC_PACKAGE)
     refusal = host.refusal()
     assert not isinstance(refusal, RightsError)
     assert refusal is not None
@@ -320,7 +338,76 @@ def test_a_missing_library_and_missing_probes_are_said(host):
     assert host.finding("libbpf").remedy == "apt-get install -y libbpf1"
     (host.objects / "openssl.bpf.o").unlink()
     assert host.finding("probe object").remedy == "make setup"
-    assert host.finding("loaders").finding == "none: core lacks libbpf, probe object"
+    assert host.finding("loaders").outcome is YES
+    (host.objects / "bcc" / "openssl_sockets.c").unlink()
+    assert host.finding("bcc program").remedy == "make setup"
+    loaders = host.finding("loaders")
+    assert loaders.finding == "none; core lacks libbpf, probe object; bcc lacks bcc program"
+    assert loaders.remedy == "apt-get install -y libbpf1"
+
+
+def test_both_loaders_are_named_with_what_they_do_not_see(host):
+    text = host.finding("loaders").finding
+    assert text.startswith("core; bcc (does not see TCP sequence numbers")
+
+
+def test_a_kernel_without_types_is_tapped_by_bcc(host):
+    host.remove("sys/kernel/btf/vmlinux")
+    assert host.refusal() is None
+    assert not host.finding("BTF").needed
+    loaders = host.finding("loaders")
+    assert loaders.outcome is YES
+    assert loaders.finding.startswith("bcc (")
+    assert loaders.finding.endswith("core lacks BTF")
+
+
+def test_who_asks_for_core_is_refused_for_what_core_lacks(host):
+    host.loader = "core"
+    host.remove("sys/kernel/btf/vmlinux")
+    refusal = host.refusal()
+    assert refusal is not None
+    assert refusal.check == "BTF"
+    assert host.finding("loaders").outcome is NO
+
+
+@pytest.mark.parametrize(
+    ("missing", "check", "remedy"),
+    [
+        (BCC_PACKAGE, "bcc package", "apt-get install -y python3-bpfcc"),
+        (f"{HEADERS}/uapi/.keep", "kernel headers", "apt-get install -y linux-headers-amd64"),
+    ],
+)
+def test_what_bcc_lacks_stops_only_who_asks_for_bcc(host, missing, check, remedy):
+    host.remove(missing)
+    assert host.refusal() is None
+    assert host.finding("loaders").finding == f"core; bcc lacks {check}"
+    host.loader = "bcc"
+    refusal = host.refusal()
+    assert refusal is not None
+    assert (refusal.check, refusal.remedy, refusal.exit_code) == (check, remedy, 4)
+
+
+def test_headers_of_another_kernel_are_good_enough_and_said(host):
+    host.remove(f"{HEADERS}/linux/.keep")
+    host.remove(f"{HEADERS}/uapi/.keep")
+    for part in ("linux", "uapi"):
+        host.write(f"{HEADERS.replace('6.18.44', '6.1.0-9-amd64')}/{part}/.keep", "")
+    found = host.finding("kernel headers")
+    assert found.outcome is YES
+    assert found.finding == (
+        "headers of 6.1.0 for kernel 6.18.44: only system call arguments are used"
+    )
+
+
+def test_the_unrelated_project_called_bcc_is_named_for_what_it_is(host, tmp_path):
+    host.remove(BCC_PACKAGE)
+    (tmp_path / "venv" / "bcc").mkdir(parents=True)
+    (tmp_path / "venv" / "bcc" / "__init__.py").touch()
+    host.search = [str(tmp_path / "venv")]
+    found = host.finding("bcc package")
+    assert found.outcome is NO
+    assert "unrelated" in found.finding
+    assert found.remedy == "apt-get install -y python3-bpfcc"
 
 
 def test_this_machine_can_be_checked():

@@ -239,6 +239,9 @@ def test_every_key_can_be_set_by_its_variable():
     samples = {
         "bool": "true",
         "capture.ring_size": "1MiB",
+        "capture.loader": "bcc",
+        "capture.nice": "3",
+        "capture.placement": "symbol",
         "bodies.limit": "7B",
         "exchange.idle_timeout": "2s",
         "output": "none",

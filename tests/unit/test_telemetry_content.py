@@ -4,10 +4,13 @@ import gzip
 import zlib
 
 import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import EMPTY_BODY, Body, Field
 from otel_tap.telemetry import TelemetrySettings
+from otel_tap.telemetry.content import content_attribute
+from otel_tap.telemetry.otlp import LOG_ATTRIBUTE
 from tests.unit.test_telemetry_records import exchange, read, records, request, response
 
 TEXT = (b"content-type", b"text/plain")
@@ -22,12 +25,16 @@ def cut_off(content: bytes) -> Body:
     return Body(content, len(content) + 1, truncated=True)
 
 
-def logged(body: Body, *fields: Field, limit: int = 65536, **facts):
+def logged(body: Body, *fields: Field, limit: int = 65536):
+    """A body as an attribute, and whether it was cut."""
+    attribute, cut = content_attribute("body", body, fields, limit)
+    return read(LogRecord.FromString(LOG_ATTRIBUTE + attribute).attributes)["body"], cut
+
+
+def answered(body: Body):
     """The body of an answer as its log record has it, and whether it says truncated."""
-    settings = TelemetrySettings(bodies=True, body_limit=limit)
-    span, log = records(exchange(request(), response(200, *fields, body=body), **facts), settings)
-    assert not {name for name in read(span.attributes) if "body" in name}
-    found = read(log.attributes)
+    observed = exchange(request(), response(200, TEXT, body=body))
+    found = read(records(observed, TelemetrySettings(bodies=True))[1].attributes)
     return found.get("http.response.body.content"), "otel_tap.capture.truncated" in found
 
 
@@ -53,7 +60,7 @@ def test_both_bodies_stand_on_the_log_record_only():
 
 
 def test_an_empty_body_is_no_attribute():
-    assert logged(EMPTY_BODY, TEXT) == (None, False)
+    assert answered(EMPTY_BODY) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +223,18 @@ def test_truncated_is_said_once():
             assert [one.key for one in record.attributes].count("otel_tap.capture.truncated") == 1
 
 
+def test_a_body_is_redacted_inside_its_coding():
+    secret = b'{"user":"bob","password":"hunter2"}'
+    answer = response(
+        200, (b"content-type", b"application/json"), GZIP, body=whole(gzip.compress(secret))
+    )
+    _, log = records(exchange(request(), answer), TelemetrySettings(bodies=True))
+    found = read(log.attributes)["http.response.body.content"]
+    assert found == secret.decode().replace("hunter2", "REDACTED")
+
+
 def test_a_body_that_was_not_captured_at_all_is_truncated():
-    assert logged(Body(b"", 5, truncated=True), TEXT) == (None, True)
+    assert answered(Body(b"", 5, truncated=True)) == (None, True)
 
 
 def test_the_largest_bodies_fit_into_one_request():

@@ -45,7 +45,7 @@ def server_sees(*fields: Field, **choices):
         (PLAIN, b"H.Example", "http://H.Example/a", "H.Example", 80),
         (PLAIN, b"a_b.svc", "http://a_b.svc/a", "a_b.svc", 80),
         (PLAIN, b"b\xc3\xbccher", "http://bücher/a", "bücher", 80),
-        (PLAIN, b"user@h", "http://user@h/a", "h", 80),
+        (PLAIN, b"user@h", "http://REDACTED:REDACTED@h/a", "h", 80),
     ],
 )
 def test_host_names_the_server(connection, host, full, address, port):

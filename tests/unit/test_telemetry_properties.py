@@ -1,7 +1,8 @@
 """Whatever bytes a peer sends, records decode, and what was said is in them.
 
 1. Any bytes in methods, targets, hosts, fields and bodies give one span and one log record.
-2. What the message says stands in them as Python decodes it with replacement, or as bytes.
+2. What redaction leaves of the message stands in them as Python decodes it with replacement, or as
+   bytes.
 3. What an encoder was given before changes nothing, and its memos stay bounded and free of secrets.
 """
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from otel_tap.events import Address, TlsLibrary
 from otel_tap.exchange import ExchangeError, Role
 from otel_tap.messages import Body
+from otel_tap.privacy import RedactionSettings, Redactor
 from otel_tap.telemetry import Batcher, Chunk, Identities, RecordEncoder, TelemetrySettings
 from otel_tap.telemetry.location import _authorities
 from otel_tap.telemetry.names import OPT_IN_ATTRIBUTES
+from tests.unit.attributes import attribute_names
 from tests.unit.test_telemetry_records import (
     ORIGIN,
     PLAIN,
@@ -34,6 +37,8 @@ ALL = TelemetrySettings(
     attributes=frozenset(OPT_IN_ATTRIBUTES),
     bodies=True,
 )
+
+REDACTOR = Redactor()
 
 NAMES = st.sampled_from(
     [
@@ -115,13 +120,17 @@ def test_what_a_message_says_is_in_both_records(observed):
             said = found["http.request.method" if known else "http.request.method_original"]
             assert said == as_text(sent.method)
             for name in ("x-any", "host"):
-                values = [as_text(value) for field, value in sent.fields if field == name.encode()]
+                values = [
+                    as_text(REDACTOR.field(field, value))
+                    for field, value in sent.fields
+                    if field == name.encode()
+                ]
                 assert found.get(f"http.request.header.{name}", []) == values
             agents = [as_text(value) for field, value in sent.fields if field == b"user-agent"]
             assert found.get("user_agent.original") == (agents[0] if agents else None)
             assert found["http.request.body.size"] == sent.body.size
             if sent.target[:1] == b"/":
-                path, _, query = sent.target.partition(b"?")
+                path, _, query = REDACTOR.target(sent.target).partition(b"?")
                 assert found["url.path"] == as_text(path)
                 assert found.get("url.query", "") == as_text(query)
         if answer is not None:
@@ -138,7 +147,7 @@ def test_a_body_is_on_the_log_record_exactly_when_there_is_one(observed):
     _, log = records(observed, ALL)
     found = read(log.attributes)
     for name, message in (("request", observed.request), ("response", observed.response)):
-        present = message is not None and message.body.content != b""
+        present = message is not None and REDACTOR.body(message.body, message.fields).content != b""
         assert (f"http.{name}.body.content" in found) is present
 
 
@@ -177,7 +186,7 @@ def held_by(value: Any, seen: set[int]) -> bool:
         return any(held_by(one, seen) for pair in value.items() for one in pair)
     if isinstance(value, list | tuple | set | frozenset):
         return any(held_by(one, seen) for one in value)
-    parts = [getattr(value, name, None) for name in getattr(type(value), "__slots__", ())]
+    parts = [getattr(value, name, None) for name in attribute_names(type(value))]
     return any(held_by(one, seen) for one in (*parts, getattr(value, "__dict__", {})))
 
 
@@ -195,11 +204,13 @@ def test_no_memo_keeps_what_may_be_secret():
     answer = response(200, (b"x-any", SECRET), body=Body(SECRET, 7, truncated=False))
     for sent in places:
         for role in Role:
-            encoded = encoder.encode(exchange(sent, answer, role=role))
-            assert SECRET in encoded.log
+            _, log = encoder.encode(exchange(sent, answer, role=role))
+            assert SECRET in log
     assert not held_by(encoder, set())
     assert not held_by(_authorities, set())
     assert held_by([{"a": (SECRET,)}], set())
+    encoder._methods[SECRET] = "FOO"
+    assert held_by(encoder, set())
 
 
 def test_memos_are_bounded():
@@ -208,5 +219,58 @@ def test_memos_are_bounded():
         connection = replace(PLAIN, connection_id=number)
         encoder.encode(exchange(request(host=b"h%d" % number), connection=connection))
     assert len(encoder._shapes._known) <= 4096
-    assert len(encoder._attributes._connections) <= 4096
+    assert len(encoder._blocks._known) <= 4096
     assert len(_authorities) <= 4096
+
+
+LEAKING = st.sampled_from(
+    [
+        request(b"/a?b=1&token=" + SECRET),
+        request(b"http://u:" + SECRET + b"@h/a"),
+        request(b"/a/access_token=" + SECRET),
+        request(b"/a?to=https%3A%2F%2Fx%2F%3Fapi_key%3D" + SECRET),
+        request(b"/", host=b"u:" + SECRET + b"@h"),
+        request(b"*", (b"x-forwarded-host", b"u:" + SECRET + b"@h")),
+        request(b"/", (b"x-session", SECRET), (b"authorization", b"Bearer " + SECRET)),
+        request(b"/", (b"cookie", SECRET), method=b"FOO"),
+        request(b"/", body=Body(b'{"password":"' + SECRET + b'"}', 30, truncated=False)),
+        None,
+    ]
+)
+ANSWERS = st.sampled_from(
+    [
+        response(200, (b"set-cookie", SECRET), (b"location", b"/?sig=" + SECRET)),
+        response(500, body=Body(b'{"api_key":"' + SECRET + b'"}', 30, truncated=False)),
+        None,
+    ]
+)
+
+
+@given(st.lists(st.tuples(LEAKING, ANSWERS, st.sampled_from(Role)), min_size=1, max_size=4))
+def test_no_secret_leaves_whatever_is_asked_for(several):
+    headers = ("cookie", "host", "x-session", "authorization", "x-forwarded-host")
+    settings = TelemetrySettings(
+        request_headers=headers,
+        response_headers=("set-cookie", "location"),
+        attributes=frozenset(OPT_IN_ATTRIBUTES),
+        bodies=True,
+    )
+    encoder = RecordEncoder(settings, Identities("boot"), 0)
+    for sent, answer, role in several:
+        for record in encoder.encode(exchange(sent, answer, role=role)):
+            assert record
+            assert SECRET not in record
+    assert not held_by(encoder, set())
+
+
+def test_a_header_that_settings_declare_secret_is_neither_said_nor_used():
+    context = (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    sent = request(b"/a", context, (b"user-agent", SECRET), host=SECRET)
+    redactor = Redactor(RedactionSettings(headers=("host", "User-Agent", "traceparent")))
+    encoder = RecordEncoder(ALL, Identities("boot"), 0, redactor)
+    for role in Role:
+        span, log = encoder.encode(exchange(sent, role=role))
+        assert SECRET not in span + log
+        assert b"REDACTED" in span
+        assert bytes.fromhex("00f067aa0ba902b7") not in span
+    assert not held_by(encoder, set())

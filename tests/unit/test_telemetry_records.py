@@ -113,9 +113,9 @@ def records(
     encoder = RecordEncoder(
         settings or TelemetrySettings(), identities or Identities("boot"), UNIX_OFFSET_NS
     )
-    encoded = encoder.encode(observed)
-    (span,) = ScopeSpans.FromString(encoded.span).spans
-    (log,) = ScopeLogs.FromString(encoded.log).log_records
+    encoded_span, encoded_log = encoder.encode(observed)
+    (span,) = ScopeSpans.FromString(encoded_span).spans
+    (log,) = ScopeLogs.FromString(encoded_log).log_records
     return span, log
 
 
@@ -221,8 +221,8 @@ def test_a_whole_exchange_at_its_server():
 
 def test_unknown_fields_of_a_message_are_no_fields_of_otlp():
     encoder = RecordEncoder(TelemetrySettings(bodies=True), Identities("boot"), UNIX_OFFSET_NS)
-    encoded = encoder.encode(WHOLE)
-    for scoped, piece in ((ScopeSpans(), encoded.span), (ScopeLogs(), encoded.log)):
+    span, log = encoder.encode(WHOLE)
+    for scoped, piece in ((ScopeSpans(), span), (ScopeLogs(), log)):
         scoped.MergeFromString(piece)
         whole = scoped.SerializeToString()
         scoped.DiscardUnknownFields()
@@ -238,7 +238,7 @@ def test_an_end_before_the_start_is_the_start():
 def test_the_unix_offset_can_change_between_exchanges():
     encoder = RecordEncoder(TelemetrySettings(), Identities("boot"), 0)
     encoder.unix_offset_ns = 5
-    (span,) = ScopeSpans.FromString(encoder.encode(WHOLE).span).spans
+    (span,) = ScopeSpans.FromString(encoder.encode(WHOLE)[0]).spans
     assert span.start_time_unix_nano == 1000 * MS + 5
 
 
@@ -389,9 +389,9 @@ def test_nothing_lost_is_not_said():
 def test_either_signal_can_be_left_out():
     for settings in (TelemetrySettings(traces=False), TelemetrySettings(logs=False)):
         encoder = RecordEncoder(settings, Identities("boot"), UNIX_OFFSET_NS)
-        encoded = encoder.encode(WHOLE)
-        assert bool(encoded.span) is settings.traces
-        assert bool(encoded.log) is settings.logs
+        span, log = encoder.encode(WHOLE)
+        assert bool(span) is settings.traces
+        assert bool(log) is settings.logs
 
 
 def test_the_display_line_is_bounded():

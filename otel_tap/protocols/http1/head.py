@@ -12,6 +12,7 @@ are never in it: not those of sensitive names, and none with a query string.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from otel_tap.messages import Field
 
@@ -20,8 +21,11 @@ HEAD_LIMIT = 64 * 1024
 _TABLE_LIMIT = 4096  # field lines; both tables begin anew when it is reached
 _NAME_LIMIT = 1024
 _LINE_LIMIT = 128  # bytes of a line that is kept
+_NEVER = -1
 _LINES_PER_NAME = 64  # values of names that vary (dates, ids) soon are not kept any more
+_LINES_PER_SECOND = 4  # ... but for a few in each second
 _STATUS_TABLE_LIMIT = 256
+_LENGTH_DIGITS = 18  # more than fits into 63 bits is no length
 
 _REQUEST_LINE = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} [^\x00-\x20\x7f]+ HTTP/1\.[01]\r?\n"
@@ -35,6 +39,7 @@ _KNOWN_REQUEST_LINE = re.compile(
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9][ \r\n]")
 _STATUS_PARTS = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r?")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_METHODS = frozenset(b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
 _SENSITIVE = re.compile(
     rb"authorization|cookie|token|secret|passw|api[-_]?key|session|credential|signature"
 )
@@ -54,18 +59,10 @@ class Malformed(Exception):  # noqa: N818 - a verdict on bytes, not an error of 
     """These bytes are not HTTP/1; never leaves the protocol."""
 
 
-class Section:
-    """A parsed field section, and what it says of the body that follows."""
-
-    __slots__ = ("coding", "content_length", "fields", "upgrade")
-
-    def __init__(
-        self, fields: tuple[Field, ...], content_length: int, coding: int, *, upgrade: bool
-    ) -> None:
-        self.fields = fields
-        self.content_length = content_length
-        self.coding = coding
-        self.upgrade = upgrade
+Section = tuple[tuple[Field, ...], int, int, bool]
+"""A parsed field section: the fields, and what they say of the body: content length (or
+`NO_LENGTH`), transfer coding, and whether an upgrade is asked for or granted.
+"""
 
 
 class _Name:
@@ -94,6 +91,9 @@ def begins_response(payload: bytes, at: int = 0) -> bool:
 
 def split_request_line(line: bytes) -> tuple[bytes, bytes, str]:
     """Method, target and version of a request line without its LF."""
+    parts = line.split(b" ")
+    if len(parts) == 3 and parts[2] == b"HTTP/1.1\r" and parts[0] in _METHODS and parts[1]:
+        return parts[0], parts[1], "1.1"
     if line.endswith(b"\r"):
         line = line[:-1]
     method, _, rest = line.partition(b" ")
@@ -120,6 +120,16 @@ class HeadParser:
         self._names: dict[bytes, _Name] = {}
         self._statuses: dict[bytes, tuple[int, bytes, str]] = {}
 
+    def refresh(self) -> None:
+        """A second has passed: every name may have new lines in the table again.
+
+        So a line that is the same for a while (`Date`, a session's settings) is met there, while
+        one that never comes again does not push the others out.
+        """
+        for entry in self._names.values():
+            if entry.room == 0:
+                entry.room = _LINES_PER_SECOND
+
     def status_line(self, line: bytes) -> tuple[int, bytes, str]:
         """Status, reason and version of a status line without its LF."""
         known = self._statuses.get(line)
@@ -137,23 +147,24 @@ class HeadParser:
 
     def section(self, lines: list[bytes], start: int, end: int) -> Section:
         """The field lines `lines[start:end]`, each without its LF (a CR may remain)."""
-        known = self._lines
-        fields: list[Field] = []
-        lengths = NO_LENGTH
+        # Any: of a known tuple, mypyc would take the parts and make a new one.
+        known: dict[bytes, Any] = self._lines
+        names = self._names
+        fields: list[Any] = []
+        length = NO_LENGTH
         codings = b""
         upgrade = False
-        for index in range(start, end):
-            line = lines[index]
+        for line in lines[start:end]:
             field = known.get(line)
             if field is not None:
                 fields.append(field)
                 continue
-            if line[:1] in (b" ", b"\t"):
-                self._fold(fields, line)
-                continue
             raw_name, colon, value = line.partition(b":")
-            entry = self._names.get(raw_name)
+            entry = names.get(raw_name)
             if entry is None:
+                if line[:1] in (b" ", b"\t"):
+                    self._fold(fields, line)
+                    continue
                 entry = self._learn(raw_name)
             if not colon:
                 raise Malformed
@@ -165,13 +176,15 @@ class HeadParser:
                 if entry.room > 0 and len(line) <= _LINE_LIMIT and b"?" not in line:
                     self._remember(entry, line, field)
             elif framing == _FRAMING_LENGTH:
-                lengths = _content_length(value, lengths)
+                if length == NO_LENGTH and value.isdigit() and len(value) <= _LENGTH_DIGITS:
+                    length = int(value)
+                else:
+                    length = _content_length(value, length)
             elif framing == _FRAMING_CODING:
                 codings = codings + b"," + value if codings else value
             else:
                 upgrade = True
-        coding = _transfer_coding(codings) if codings else NOT_CODED
-        return Section(tuple(fields), lengths, coding, upgrade=upgrade)
+        return tuple(fields), length, _transfer_coding(codings) if codings else NOT_CODED, upgrade
 
     def _fold(self, fields: list[Field], line: bytes) -> None:
         # obs-fold (RFC 9112 5.2): the line goes on with the field before it.
@@ -188,7 +201,7 @@ class HeadParser:
         if _TOKEN.fullmatch(raw_name) is None:
             raise Malformed
         name = raw_name.lower()
-        room = 0 if _SENSITIVE.search(name) else _LINES_PER_NAME
+        room = _NEVER if _SENSITIVE.search(name) else _LINES_PER_NAME
         entry = _Name(name, _framing_of(name), room)
         if len(name) <= _LINE_LIMIT:
             if len(self._names) >= _NAME_LIMIT:
@@ -219,7 +232,7 @@ def _content_length(value: bytes, before: int) -> int:
     length = before
     for part in value.split(b","):
         digits = part.strip(b" \t")
-        if not digits.isdigit() or len(digits) > 18:
+        if not digits.isdigit() or len(digits) > _LENGTH_DIGITS:
             raise Malformed
         number = int(digits)
         if length not in (NO_LENGTH, number):

@@ -1,11 +1,10 @@
 """One exchange while it is open on an HTTP/1 connection.
 
-Owns what is known of it so far, and where it stands in its streams. It decides nothing.
+Owns what is known of it so far, and how its place in the streams is told. It decides nothing.
 """
 
 from __future__ import annotations
 
-from otel_tap.events import TlsLibrary
 from otel_tap.exchange import Connection, ExchangeError, Position, Role
 from otel_tap.messages import Request, Response
 
@@ -15,6 +14,26 @@ OVER = 2
 
 # A record holds less than 2**20 bytes of plaintext: one number for record and place within.
 _POSITION_SHIFT = 20
+
+_CLIENT = Role.CLIENT  # a member is looked up slowly on its class
+
+
+def position(
+    connection: Connection, role: Role, offset: int, tcp_position: int, into_event: int
+) -> Position:
+    """The place of the first request byte, numbered alike at both ends.
+
+    `offset` is -1 when there is no request.
+    """
+    # The side that opened a TCP connection has its SYN in the numbers it sends.
+    opener = 1 if role is _CLIENT else 0
+    if not connection.tls:
+        return Position("tcp", offset - opener if offset >= 0 else None)
+    if connection.from_start:
+        return Position("tls", offset if offset >= 0 else None)
+    if tcp_position < 0:
+        return Position("tcp", None)
+    return Position("tcp", ((tcp_position - opener) << _POSITION_SHIFT) + into_event)
 
 
 class OpenExchange:
@@ -62,17 +81,3 @@ class OpenExchange:
         self.doubtful = False  # requests may have passed unseen just before it
         self.answered = False  # ... and a response seen since answers them
         self.emitted = False
-
-    def position(self, connection: Connection, role: Role) -> Position:
-        """The place of the first request byte, numbered alike at both ends."""
-        # The side that opened a TCP connection has its SYN in the numbers it sends.
-        opener = 1 if role == Role.CLIENT else 0
-        if connection.tls == TlsLibrary.NONE:
-            offset = self.offset
-            return Position("tcp", offset - opener if offset >= 0 else None)
-        if connection.from_start:
-            return Position("tls", self.offset if self.offset >= 0 else None)
-        if self.tcp_position < 0:
-            return Position("tcp", None)
-        base = self.tcp_position - opener
-        return Position("tcp", (base << _POSITION_SHIFT) + self.into_event)

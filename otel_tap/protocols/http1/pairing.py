@@ -27,7 +27,7 @@ from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.http1.listener import Listener
-from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange
+from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
 
 OPEN_LIMIT = 1024  # requests without response on one connection
 
@@ -88,6 +88,22 @@ class Pairing(Listener):
     def busy(self) -> bool:
         """Whether an exchange is open that was not emitted."""
         return any(not exchange.emitted for exchange in self._open)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is open, and nothing that was lost bears on the next pair."""
+        return not (
+            self._open
+            or self._request is not None
+            or self._response is not None
+            or self._orphan is not None
+            or self._confirming is not None
+            or self._request_doubt
+            or self._midway
+            or self._responses_lost_ns
+            or self._answers
+            or self._apart
+        )
 
     # What the readers tell.
 
@@ -449,7 +465,13 @@ class Pairing(Listener):
                 max(exchange.end_ns, exchange.start_ns),
                 self.now_ns,
                 not exchange.first or not connection.from_start,
-                exchange.position(connection, self.role),
+                position(
+                    connection,
+                    self.role,
+                    exchange.offset,
+                    exchange.tcp_position,
+                    exchange.into_event,
+                ),
                 exchange.error,
             )
         )

@@ -19,6 +19,7 @@ from otel_tap.protocols.counters import Counters
 from otel_tap.protocols.http1.head import (
     HEAD_LIMIT,
     NO_LENGTH,
+    NOT_CODED,
     HeadParser,
     Malformed,
     Section,
@@ -37,13 +38,17 @@ TRAILERS = 8
 UNTIL_CLOSE = 9
 DONE = 10
 
+# The rest of a content that is not kept is not copied either, when it is as long as this: a
+# shorter one is over before the kernel side knows.
+_SPARE_FROM = 256 * 1024
+
 _CHUNK_LINE_LIMIT = 16 * 1024  # bytes of a chunk-size line with its extensions
 
 _STATUS_LINE_SIZE = len(b"HTTP/1.1 200 ")
 
 _CR = 13
 _LF = 10
-_NO_SECTION = Section((), NO_LENGTH, 0, upgrade=False)
+_NO_SECTION: Section = ((), NO_LENGTH, NOT_CODED, False)
 
 
 class MessageReader:
@@ -54,7 +59,7 @@ class MessageReader:
         "_body_size",
         "_buffer",
         "_counters",
-        "_event",
+        "_fields",
         "_first_begin_ns",
         "_heads",
         "_listener",
@@ -62,7 +67,7 @@ class MessageReader:
         "_parts",
         "_remaining",
         "_room",
-        "_section",
+        "_spared",
         "_state",
         "_tid",
         "_trailers",
@@ -86,10 +91,11 @@ class MessageReader:
         self._first_begin_ns = 0
         self._tid = 0
         self._unsure = False  # the body may be absent: the request is unknown
+        self._spared = False  # the rest of this content was said not to be needed
         self._clear()
 
     def _clear(self) -> None:
-        self._section = _NO_SECTION
+        self._fields: tuple[Field, ...] = ()
         self._trailers: tuple[Field, ...] = ()
         self._parts: list[bytes] | None = None
         self._room = self._body_limit
@@ -102,6 +108,11 @@ class MessageReader:
     def amid_message(self) -> bool:
         """Whether a message has begun and not ended."""
         return HEAD <= self._state <= UNTIL_CLOSE
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the next byte begins a message."""
+        return self._state == START
 
     # What a direction adds to the framing.
 
@@ -174,7 +185,11 @@ class MessageReader:
         if known:
             self._body_size += known
             self._wire += known
-            self._lost += known
+            if self._spared:
+                self._counters.gap_bytes -= known
+                self._counters.spared_bytes += known
+            else:
+                self._lost += known
             self._room = 0
             if state != UNTIL_CLOSE:
                 self._remaining -= known
@@ -186,6 +201,19 @@ class MessageReader:
             if known == length:
                 return
         self._lose(lost=length > 0)
+
+    def spare(self) -> int:
+        """How many bytes from here on are not needed; says so once for a message."""
+        if (
+            self._room > 0
+            or self._spared
+            or self._state != FIXED
+            or self._unsure
+            or self._remaining < _SPARE_FROM
+        ):
+            return 0
+        self._spared = True
+        return self._remaining
 
     def end(self, error: ExchangeError) -> None:
         """The stream ended in order; `error` is that of a message that needed more."""
@@ -381,7 +409,7 @@ class MessageReader:
             return at
         if before or start:
             split = bytes(buffer).split(b"\n")
-            self._trailers = self._heads.section(split, 0, len(split) - 2).fields
+            self._trailers = self._heads.section(split, 0, len(split) - 2)[0]
         buffer.clear()
         self._finish(None)
         return at
@@ -401,7 +429,7 @@ class MessageReader:
 
     def _finish(self, error: ExchangeError | None) -> None:
         self._state = START
-        self._unsure = False
+        self._unsure = self._spared = False
         if self._buffer:
             self._buffer = bytearray()
         self._deliver(error)

@@ -52,17 +52,16 @@ class RequestReader(MessageReader):
     def _take_head(self, head: bytes) -> None:
         lines = head.split(b"\n")
         self._method, self._target, self._version = split_request_line(lines[0])
-        section = self._heads.section(lines, 1, len(lines) - 2)
-        self._section = section
+        self._fields, length, coding, upgrade = self._heads.section(lines, 1, len(lines) - 2)
         connect = self._method == b"CONNECT"
-        self._switches = connect or section.upgrade
-        if section.coding == OTHER_CODING:
+        self._switches = connect or upgrade
+        if coding == OTHER_CODING:
             raise Malformed  # RFC 9112 6.3: where such a request ends cannot be known
         self._listener.request_head(self._method, switches=self._switches)
-        if section.coding == CHUNKED:
+        if coding == CHUNKED:
             self._state = CHUNK_SIZE
-        elif section.content_length > 0 and not connect:
-            self._remaining = section.content_length
+        elif length > 0 and not connect:
+            self._remaining = length
             self._state = FIXED
         else:
             self._finish(None)
@@ -76,7 +75,7 @@ class RequestReader(MessageReader):
         except Malformed:
             self._method = b""
             return
-        self._section = self._partial_section(lines)
+        self._fields = self._partial_section(lines)[0]
         self._listener.request_head(self._method, switches=False)
 
     def _deliver(self, error: ExchangeError | None) -> None:
@@ -93,7 +92,7 @@ class RequestReader(MessageReader):
             self._method,
             self._target,
             self._version,
-            self._section.fields,
+            self._fields,
             self._trailers,
             self._body(),
             self._wire,

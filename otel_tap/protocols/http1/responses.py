@@ -46,6 +46,11 @@ class ResponseReader(MessageReader):
         self._version = ""
         self._interim: tuple[int, ...] = ()
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether the next byte begins a message, and no interim response came before it."""
+        return self._state == START and not self._interim
+
     def _begins(self, payload: bytes, at: int) -> bool:
         return begins_response(payload, at)
 
@@ -55,7 +60,7 @@ class ResponseReader(MessageReader):
     def _take_head(self, head: bytes) -> None:
         lines = head.split(b"\n")
         status, reason, version = self._heads.status_line(lines[0])
-        section = self._heads.section(lines, 1, len(lines) - 2)
+        fields, length, coding, _ = self._heads.section(lines, 1, len(lines) - 2)
         if status < 200 and status != 101:
             if len(self._interim) < _INTERIM_LIMIT:
                 self._interim = (*self._interim, status)
@@ -65,7 +70,7 @@ class ResponseReader(MessageReader):
         self._status = status
         self._reason = reason
         self._version = version
-        self._section = section
+        self._fields = fields
         method = self._listener.response_begins(self._tid, self._first_begin_ns)
         if (
             method == b"HEAD"
@@ -75,16 +80,16 @@ class ResponseReader(MessageReader):
             self._finish(None)
             if status == 101 or (method == b"CONNECT" and status < 300):
                 self._state = DONE  # what follows is another protocol
-        elif section.coding == CHUNKED:
+        elif coding == CHUNKED:
             self._state = CHUNK_SIZE
             self._unsure = not method
-        elif section.coding == OTHER_CODING or section.content_length == NO_LENGTH:
+        elif coding == OTHER_CODING or length == NO_LENGTH:
             self._state = UNTIL_CLOSE
             self._unsure = not method
-        elif section.content_length == 0:
+        elif length == 0:
             self._finish(None)
         else:
-            self._remaining = section.content_length
+            self._remaining = length
             self._state = FIXED
             self._unsure = not method
 
@@ -99,7 +104,7 @@ class ResponseReader(MessageReader):
         if status < 200 and status != 101:
             return
         self._status = status
-        self._section = self._partial_section(lines)
+        self._fields = self._partial_section(lines)[0]
         self._listener.response_begins(self._tid, self._first_begin_ns)
 
     def _deliver(self, error: ExchangeError | None) -> None:
@@ -116,7 +121,7 @@ class ResponseReader(MessageReader):
             self._status,
             self._reason,
             self._version,
-            self._section.fields,
+            self._fields,
             self._trailers,
             self._body(),
             self._wire,

@@ -1,0 +1,165 @@
+"""gRPC calls, as the HTTP/2 exchanges that carry them show them.
+
+Owns what makes an exchange a call (its content type), the count of messages in a direction, and
+the status. Promises no count that a loss could have made wrong. It keeps no message: only the
+trailers that gRPC-Web sends as one. Source: gRPC over HTTP/2 and gRPC-Web, protocol documents of
+the gRPC project. The text form of gRPC-Web (base64) is recognised, and not counted.
+"""
+
+from __future__ import annotations
+
+import re
+
+from otel_tap.exchange import Rpc
+from otel_tap.messages import UNKNOWN, Field, field_value
+
+_PREFIX_SIZE = 5  # a flag byte and the length
+_TRAILERS = 0x80  # flag of the message of gRPC-Web that holds trailers
+_TRAILERS_LIMIT = 4096
+_CONTENT_TYPE = re.compile(rb"application/grpc(-web(?:-text)?)?(?:[+;\s].*)?", re.DOTALL)
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS_NS = {
+    b"H": 3_600_000_000_000,
+    b"M": 60_000_000_000,
+    b"S": 1_000_000_000,
+    b"m": 1_000_000,
+    b"u": 1_000,
+    b"n": 1,
+}
+_STATUS = re.compile(rb"[0-9]{1,2}")
+_STATUS_LINE = re.compile(
+    rb"(?:^|\n)grpc-status:[ \t]*([0-9]{1,2})[ \t]*(?:\r?\n|$)", re.IGNORECASE
+)
+
+PLAIN = 0
+WEB = 1
+WEB_TEXT = 2
+
+
+def form(fields: tuple[Field, ...]) -> int | None:
+    """Which form of gRPC the content type of a message says; None: no gRPC."""
+    value = field_value(fields, b"content-type")
+    if value is None or not value.startswith(b"application/grpc"):
+        return None
+    match = _CONTENT_TYPE.fullmatch(value)
+    if match is None:
+        return None
+    if match[1] is None:
+        return PLAIN
+    return WEB if match[1] == b"-web" else WEB_TEXT
+
+
+class Messages:
+    """Counts the messages of one direction of a call."""
+
+    __slots__ = (
+        "_due",
+        "_length",
+        "_prefix",
+        "_trailers",
+        "count",
+        "exact",
+        "size",
+        "web_trailers",
+    )
+
+    def __init__(self) -> None:
+        self.count = 0  # whole ones
+        self.size = 0  # their bytes, without prefixes
+        self.exact = True
+        self.web_trailers = bytearray()
+        self._prefix = bytearray()
+        self._length = 0
+        self._due = 0  # bytes of the current message that have not moved
+        self._trailers = False
+
+    def moved(self, payload: bytes, at: int, stop: int) -> None:
+        """The next content is `payload[at:stop]`."""
+        if not self.exact:
+            return
+        while at < stop:
+            if self._due:
+                count = min(self._due, stop - at)
+                if self._trailers:
+                    room = _TRAILERS_LIMIT - len(self.web_trailers)
+                    self.web_trailers += payload[at : at + min(count, room)]
+                at += count
+                self._pass(count)
+                continue
+            need = _PREFIX_SIZE - len(self._prefix)
+            self._prefix += payload[at : min(stop, at + need)]
+            at += need
+            if len(self._prefix) == _PREFIX_SIZE:
+                self._begin()
+
+    def lost(self, count: int) -> None:
+        """The next `count` bytes of content are unknown."""
+        if count == 0:
+            return
+        if self._due < count or self._trailers:
+            self.exact = False
+        else:
+            self._pass(count)
+
+    def cut(self) -> None:
+        """An unknown number of bytes is unknown."""
+        self.exact = False
+
+    def _begin(self) -> None:
+        self._due = self._length = int.from_bytes(self._prefix[1:])
+        self._trailers = bool(self._prefix[0] & _TRAILERS)
+        self._prefix.clear()
+        if not self._due:
+            self._pass(0)
+
+    def _pass(self, count: int) -> None:
+        self._due -= count
+        if not self._due and not self._trailers:
+            self.count += 1
+            self.size += self._length
+
+
+def call(
+    kind: int,
+    target: bytes | None,
+    request_fields: tuple[Field, ...],
+    response_fields: tuple[Field, ...],
+    response_trailers: tuple[Field, ...],
+    sent: Messages | None,
+    got: Messages | None,
+) -> Rpc:
+    """The call that an exchange was. `target` is None when the request is not known."""
+    sent_exact = sent is not None and sent.exact
+    got_exact = got is not None and got.exact
+    method = UNKNOWN
+    if target is not None:
+        # A query has no place in it, and may hold a secret.
+        method = target.partition(b"?")[0].removeprefix(b"/") or UNKNOWN
+    return Rpc(
+        method,
+        kind != PLAIN,
+        _status(response_fields, response_trailers, got),
+        _timeout_ns(request_fields),
+        sent.count if sent is not None and sent_exact else None,
+        sent.size if sent is not None and sent_exact else None,
+        got.count if got is not None and got_exact else None,
+        got.size if got is not None and got_exact else None,
+    )
+
+
+def _status(
+    fields: tuple[Field, ...], trailers: tuple[Field, ...], got: Messages | None
+) -> int | None:
+    value = field_value(trailers, b"grpc-status")
+    if value is None:
+        value = field_value(fields, b"grpc-status")  # trailers only
+    if value is None and got is not None and got.web_trailers:
+        match = _STATUS_LINE.search(bytes(got.web_trailers))
+        return None if match is None else int(match[1])
+    return int(value) if value is not None and _STATUS.fullmatch(value) else None
+
+
+def _timeout_ns(fields: tuple[Field, ...]) -> int | None:
+    value = field_value(fields, b"grpc-timeout")
+    match = None if value is None else _TIMEOUT.fullmatch(value)
+    return None if match is None else int(match[1]) * _UNITS_NS[match[2]]

@@ -1,0 +1,97 @@
+"""The Huffman code of HPACK (RFC 7541, 5.2 and appendix B), decoding only.
+
+Owns the code as the lengths of its codes, from which a canonical code follows, and a machine that
+takes a byte per step. Rows of the machine are made when they are first entered: what ASCII text
+needs is made in a few milliseconds, all of it would take 4 MB. It knows no fields.
+"""
+
+from __future__ import annotations
+
+# Bits of the code of each octet, and of EOS at the end.
+_LENGTHS = (
+    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
+    28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,
+    5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6,
+    15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7,
+    7, 7, 7, 15, 11, 14, 13, 28, 20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23,
+    24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24, 22, 21, 20, 22, 22, 23, 23, 21,
+    23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
+    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24,
+    21, 21, 26, 26, 28, 27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
+    26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
+)  # fmt: skip
+_EOS = 256
+_PADDING_LIMIT = 7  # bits of EOS that may fill up the last byte
+
+_Row = list[tuple[int, bytes]]
+
+
+def _tree() -> list[list[int]]:
+    """Nodes by number, the root first: for each bit a node, or -1 - octet."""
+    nodes = [[0, 0]]
+    code = length = 0
+    for octet in sorted(range(len(_LENGTHS)), key=lambda one: (_LENGTHS[one], one)):
+        code <<= _LENGTHS[octet] - length
+        length = _LENGTHS[octet]
+        node = 0
+        for shift in range(length - 1, 0, -1):
+            bit = code >> shift & 1
+            if nodes[node][bit] == 0:
+                nodes.append([0, 0])
+                nodes[node][bit] = len(nodes) - 1
+            node = nodes[node][bit]
+        nodes[node][code & 1] = -1 - octet
+        code += 1
+    return nodes
+
+
+_NODES = _tree()
+_DEAD = len(_NODES)  # the state behind EOS, which must not be sent
+_DEAD_STEP = (_DEAD, b"")
+
+
+def _endings() -> frozenset[int]:
+    """States in which a string may end: a whole code, or padding with ones."""
+    node = 0
+    states = [0]
+    for _ in range(_PADDING_LIMIT):
+        node = _NODES[node][1]
+        states.append(node)
+    return frozenset(states)
+
+
+_ENDINGS = _endings()
+_ROWS: list[_Row] = [[] for _ in range(_DEAD)]
+_ROWS.append([_DEAD_STEP] * 256)
+
+
+def _step(state: int, byte: int) -> tuple[int, bytes]:
+    node = state
+    octets = []
+    for shift in range(7, -1, -1):
+        node = _NODES[node][byte >> shift & 1]
+        if node < 0:
+            if node == -1 - _EOS:
+                return _DEAD_STEP
+            octets.append(-1 - node)
+            node = 0
+    return node, bytes(octets)
+
+
+def decode(data: bytes) -> bytes | None:
+    """What `data` stands for; None if it is no Huffman coded string."""
+    state = 0
+    parts: list[bytes] = []
+    append = parts.append
+    rows = _ROWS
+    for byte in data:
+        try:
+            state, octets = rows[state][byte]
+        except IndexError:  # a row that was not entered before
+            rows[state].extend(_step(state, one) for one in range(256))
+            state, octets = rows[state][byte]
+        append(octets)
+    if state not in _ENDINGS:
+        return None
+    return b"".join(parts)

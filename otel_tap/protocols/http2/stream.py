@@ -1,0 +1,373 @@
+"""One HTTP/2 stream: an exchange that is not over.
+
+Owns what is known of its two messages, and which field section is a head, an interim response or
+trailers (RFC 9113 8.1). Promises that a section whose place cannot be known gives no field to
+either. It must not know frames, nor when a stream is over.
+"""
+
+from __future__ import annotations
+
+import re
+
+from otel_tap.exchange import ExchangeError, Rpc
+from otel_tap.messages import (
+    EMPTY_BODY,
+    UNKNOWN,
+    UNKNOWN_FIELD,
+    UNKNOWN_STATUS,
+    Body,
+    Field,
+    Request,
+    Response,
+    field_value,
+)
+from otel_tap.protocols.http2 import grpc
+from otel_tap.protocols.http2.fields import Section
+
+ABSENT = 0
+UNDER_WAY = 1
+OVER = 2
+
+HEAD = 0
+TRAILERS = 1
+UNCERTAIN = 2  # its first field, which tells, is unknown
+
+VERSION = "2"
+
+_INTERIM_LIMIT = 16  # interim statuses that are kept
+
+_STATUS = re.compile(rb"[0-9]{3}")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+
+def place_of(section: Section) -> int:
+    """Whether a section is a head or trailers: only heads have pseudo-header fields, first."""
+    fields = section.fields
+    if not fields:
+        return UNCERTAIN if section.incomplete else TRAILERS
+    first = fields[0][0]
+    if first[:1] == b":":
+        return HEAD
+    if first != UNKNOWN_FIELD[0]:
+        return TRAILERS
+    for name, _ in fields:
+        if name[:1] == b":":
+            return HEAD
+    return UNCERTAIN
+
+
+class Half:
+    """One message of a stream."""
+
+    __slots__ = (
+        "_body_limit",
+        "_parts",
+        "_room",
+        "begin_ns",
+        "content_moved",
+        "end_ns",
+        "fields",
+        "hidden",
+        "incomplete",
+        "known",
+        "lost",
+        "messages",
+        "size",
+        "state",
+        "trailers",
+        "wire",
+    )
+
+    def __init__(self, body_limit: int) -> None:
+        self.state = ABSENT
+        self.known = False  # a head was read, be it with placeholders
+        self.fields: tuple[Field, ...] = ()
+        self.trailers: tuple[Field, ...] = ()
+        self.incomplete = False  # fields or trailers
+        self.hidden = False  # frames of it may have passed unseen
+        self.begin_ns = 0
+        self.end_ns = 0
+        self.size = 0
+        self.wire = 0
+        self.lost = 0
+        self.content_moved = False
+        self.messages: grpc.Messages | None = None
+        self._body_limit = body_limit
+        self._room = body_limit
+        self._parts: list[bytes] = []
+
+    def begin(self) -> None:
+        """Its head is here: whatever passed unseen before was no part of it."""
+        self.known = True
+        if self.hidden and not self.content_moved:
+            self.hidden = False
+            self.messages = None
+            self._room = self._body_limit
+
+    def moved(self, begin_ns: int, end_ns: int, wire: int) -> None:
+        """A frame of it moved."""
+        if self.state == ABSENT:
+            self.state = UNDER_WAY
+            self.begin_ns = begin_ns
+        self.end_ns = end_ns
+        self.wire += wire
+
+    def content(self, payload: bytes, at: int, stop: int) -> None:
+        """The next content is `payload[at:stop]`."""
+        count = stop - at
+        self.size += count
+        self.content_moved = True
+        room = self._room
+        if room > 0 and count:
+            kept = min(count, room)
+            self._parts.append(payload[at : at + kept])
+            self._room = room - kept
+        if self.messages is not None:
+            self.messages.moved(payload, at, stop)
+
+    def content_lost(self, count: int) -> None:
+        """The next `count` bytes of content are unknown."""
+        self.size += count
+        self.lost += count
+        self.content_moved = True
+        self._room = 0
+        if self.messages is not None:
+            self.messages.lost(count)
+
+    def hide(self) -> None:
+        """Frames of it may pass, or have passed, unseen."""
+        if self.state == OVER:
+            return
+        self.hidden = True
+        self._room = 0
+        if self.messages is not None:
+            self.messages.cut()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is known to be whole."""
+        if self.state != OVER:
+            return False
+        if not self.hidden:
+            return True
+        length = field_value(self.fields, b"content-length")
+        return (
+            length is not None
+            and _LENGTH.fullmatch(length) is not None
+            and int(length) == self.size
+        )
+
+    def body(self) -> Body:
+        """The content so far."""
+        if not self.size:
+            return EMPTY_BODY
+        content = b"".join(self._parts)
+        return Body(content, self.size, len(content) < self.size)
+
+
+class Stream:
+    """What is known of an open stream."""
+
+    __slots__ = (
+        "_adopted",
+        "error",
+        "first",
+        "grpc",
+        "interim",
+        "method",
+        "number",
+        "request",
+        "response",
+        "start_ns",
+        "status",
+        "target",
+        "tid",
+        "touched_ns",
+    )
+
+    def __init__(
+        self, number: int, tid: int, start_ns: int, body_limit: int, *, first: bool
+    ) -> None:
+        self.number = number
+        self.tid = tid
+        self.start_ns = start_ns
+        self.first = first
+        self.request = Half(body_limit)
+        self.response = Half(body_limit)
+        self.method = UNKNOWN
+        self.target = UNKNOWN
+        self.status = UNKNOWN_STATUS
+        self.interim: tuple[int, ...] = ()
+        self.error: ExchangeError | None = None
+        self.grpc: int | None = None
+        self._adopted: Request | None = None
+        self.touched_ns = start_ns
+
+    def adopt(self, request: Request, begin_ns: int, end_ns: int) -> None:
+        """Its request moved as HTTP/1.1."""
+        half = self.request
+        half.moved(begin_ns, end_ns, request.wire_size)
+        half.state = OVER
+        half.known = True
+        half.fields = request.fields
+        self.method = request.method
+        self.target = request.target
+        self._adopted = request
+
+    # Field sections.
+
+    def request_section(self, section: Section) -> None:
+        """The next section of the request."""
+        half = self.request
+        place = place_of(section)
+        if place == UNCERTAIN and not half.hidden:
+            place = TRAILERS if half.known else HEAD
+        half.incomplete = half.incomplete or section.incomplete
+        if place == HEAD and not half.known:
+            half.begin()
+            self._request_head(section.fields)
+            self._look_for_grpc(half.fields)
+        elif place == TRAILERS:
+            half.trailers += tuple(field for field in section.fields if field[0][:1] != b":")
+        else:
+            half.incomplete = True
+
+    def response_section(self, section: Section, begin_ns: int, wire: int, *, ends: bool) -> None:
+        """The next section of the response, `wire` bytes; `ends`: its last one."""
+        half = self.response
+        place = place_of(section)
+        half.incomplete = half.incomplete or section.incomplete
+        tentative = half.known and self.status == UNKNOWN_STATUS and not half.content_moved
+        if place == UNCERTAIN:
+            if half.content_moved or (half.known and not tentative):
+                place = TRAILERS
+            elif half.hidden or (tentative and ends):
+                # Head or trailers: in either place its fields might be wrong.
+                half.known = True
+                half.incomplete = True
+                half.fields = ()
+                return
+            else:
+                place = HEAD
+        if place == TRAILERS:
+            half.trailers += tuple(field for field in section.fields if field[0][:1] != b":")
+            return
+        status, fields = _response_head(section.fields)
+        if 100 <= status < 200 and not ends:
+            if len(self.interim) < _INTERIM_LIMIT:
+                self.interim += (status,)
+            return
+        if half.known and not tentative:
+            half.incomplete = True  # a second final head: nobody can tell which one is true
+            return
+        half.begin()
+        half.begin_ns = begin_ns
+        half.wire = wire  # interim responses are not part of it
+        half.fields = fields
+        self.status = status
+        self._look_for_grpc(fields)
+
+    def _request_head(self, fields: list[Field]) -> None:
+        method = path = authority = None
+        plain = []
+        for field in fields:
+            name, value = field
+            if name[:1] != b":":
+                plain.append(field)
+                continue
+            if plain:  # unknown ones before it were of its kind, for that comes first
+                plain = [one for one in plain if one is not UNKNOWN_FIELD]
+            if name == b":method":
+                method = value if method is None else method
+            elif name == b":path":
+                path = value if path is None else path
+            elif name == b":authority":
+                authority = value if authority is None else authority
+        if method is not None:
+            self.method = method
+        target = path
+        if target is None and method == b"CONNECT":
+            target = authority
+        if target is not None:
+            self.target = target
+        kept = tuple(plain)
+        if authority is not None and field_value(kept, b"host") is None:
+            kept = ((b"host", authority), *kept)
+        self.request.fields = kept
+
+    def _look_for_grpc(self, fields: tuple[Field, ...]) -> None:
+        if self.grpc is None:
+            self.grpc = grpc.form(fields)
+        if self.grpc is None or self.grpc == grpc.WEB_TEXT:
+            return
+        for half in (self.request, self.response):
+            # What moved before the content type was known was not counted.
+            if half.messages is None and not half.content_moved and not half.hidden:
+                half.messages = grpc.Messages()
+
+    # Messages.
+
+    def request_message(self) -> Request | None:
+        """The request as known now; None without its head."""
+        half = self.request
+        if self._adopted is not None:
+            return self._adopted
+        if not half.known:
+            return None
+        return Request(
+            self.method,
+            self.target,
+            VERSION,
+            half.fields,
+            half.trailers,
+            half.body(),
+            half.wire,
+            half.lost,
+            half.complete,
+            half.incomplete,
+        )
+
+    def response_message(self) -> Response | None:
+        """The final response as known now; None without its head."""
+        half = self.response
+        if not half.known:
+            return None
+        return Response(
+            self.status,
+            b"",
+            VERSION,
+            half.fields,
+            half.trailers,
+            half.body(),
+            half.wire,
+            half.lost,
+            half.complete,
+            self.interim,
+            half.incomplete,
+        )
+
+    def rpc(self) -> Rpc | None:
+        """The call that it carries, if it is one."""
+        if self.grpc is None:
+            return None
+        return grpc.call(
+            self.grpc,
+            self.target if self.request.known else None,
+            self.request.fields,
+            self.response.fields,
+            self.response.trailers,
+            self.request.messages,
+            self.response.messages,
+        )
+
+
+def _response_head(fields: list[Field]) -> tuple[int, tuple[Field, ...]]:
+    status = UNKNOWN_STATUS
+    plain = []
+    for field in fields:
+        name, value = field
+        if name[:1] != b":":
+            plain.append(field)
+        elif name == b":status" and _STATUS.fullmatch(value):
+            status = int(value)
+    return status, tuple(plain)

@@ -1,0 +1,308 @@
+"""The open streams of one HTTP/2 connection, and when each becomes an exchange.
+
+Owns their table, its bound, and the emission: each stream is emitted once. It must not know frames
+or HPACK.
+
+A stream is over when both messages ended, or when it was reset or refused. What loss makes of it:
+a message of which frames may have passed unseen is not waited for, neither its end nor, for
+longer than `HELD_NS`, its beginning. A request can also be reported after its response was read
+(another thread reads): that is waited for as long.
+"""
+
+from __future__ import annotations
+
+from otel_tap.exchange import Exchange, ExchangeError, Position, Role
+from otel_tap.messages import Request
+from otel_tap.protocols import Carrier
+from otel_tap.protocols.http2.fields import Section
+from otel_tap.protocols.http2.frames import REQUESTS, RESPONSES
+from otel_tap.protocols.http2.stream import ABSENT, OVER, UNDER_WAY, Half, Stream
+
+OPEN_LIMIT = 1024  # streams of one connection; then the oldest is emitted as it is
+HELD_NS = 1_000_000_000
+# A response whose end may have passed unseen, and of which nothing was seen for so long.
+SILENT_NS = 60_000_000_000
+_CLOSED_LIMIT = 1024
+
+# Error codes of RFC 9113 7.
+_NO_ERROR = 0
+_REFUSED_STREAM = 7
+_CANCEL = 8
+_ERRORS = {_REFUSED_STREAM: ExchangeError.REFUSED, _CANCEL: ExchangeError.CANCELLED}
+
+_CLIENT = Role.CLIENT  # a member is looked up slowly on its class
+
+
+class Streams:
+    """The open streams. `now_ns` and `tid` are those of the frame being handled."""
+
+    __slots__ = (
+        "_carrier",
+        "_closed",
+        "_ended",
+        "_hidden",
+        "_open",
+        "highest",
+        "now_ns",
+        "responses_pass",
+        "role",
+        "tid",
+    )
+
+    def __init__(self, carrier: Carrier, role: Role) -> None:
+        self._carrier = carrier
+        self.role = role
+        self.now_ns = 0
+        self.tid = 0
+        self.highest = 0  # number of a stream that was seen
+        self.responses_pass = False  # unseen, now
+        self._hidden = [False, False]  # sides of which frames passed unseen at any time
+        self._ended = [False, False]
+        self._open: dict[int, Stream] = {}
+        self._closed: dict[int, None] = {}  # emitted ones, newest last
+
+    @property
+    def busy(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._open)
+
+    def is_open(self, number: int) -> bool:
+        """Whether this stream is open."""
+        return number in self._open
+
+    # What the frames tell.
+
+    def section(
+        self, side: int, number: int, section: Section, begin_ns: int, wire: int, *, ends: bool
+    ) -> None:
+        """A field section of a stream."""
+        stream = self._open.get(number)
+        if stream is None:
+            stream = self._begin(side, number, begin_ns)
+            if stream is None:
+                return
+        stream.touched_ns = self.now_ns
+        if side == REQUESTS:
+            half = stream.request
+            if half.state == OVER:
+                return
+            if half.state == ABSENT:
+                stream.tid = self.tid
+                stream.start_ns = begin_ns
+            half.moved(begin_ns, self.now_ns, wire)
+            stream.request_section(section)
+        else:
+            half = stream.response
+            if half.state == OVER:
+                return
+            half.moved(begin_ns, self.now_ns, wire)
+            stream.response_section(section, begin_ns, wire, ends=ends)
+        if ends:
+            half.state = OVER
+            self._settle(stream)
+
+    def promised(self, number: int, section: Section, begin_ns: int, wire: int) -> None:
+        """The server announces a stream: the request that it will answer unasked."""
+        if number in self._open or number in self._closed:
+            return
+        self.section(REQUESTS, number, section, begin_ns, wire, ends=True)
+
+    def content(
+        self, side: int, number: int, payload: bytes, at: int, stop: int, wire: int, *, ends: bool
+    ) -> None:
+        """Content of a stream; of one that was never seen to begin it is not kept."""
+        stream = self._open.get(number)
+        if stream is None:
+            return
+        half = stream.response if side else stream.request
+        if half.state == OVER:
+            return
+        stream.touched_ns = self.now_ns
+        half.moved(self.now_ns, self.now_ns, wire)
+        half.content(payload, at, stop)
+        if ends:
+            half.state = OVER
+            self._settle(stream)
+
+    def content_lost(
+        self, side: int, number: int, count: int, wire: int, *, ends: bool, unsure: bool
+    ) -> None:
+        """Content of a stream that fell into a gap."""
+        stream = self._open.get(number)
+        if stream is None:
+            return
+        half = stream.response if side else stream.request
+        if half.state == OVER:
+            return
+        stream.touched_ns = self.now_ns
+        half.moved(self.now_ns, self.now_ns, wire)
+        if unsure:
+            half.hide()
+            half.lost += count
+        else:
+            half.content_lost(count)
+        if ends:
+            half.state = OVER
+            self._settle(stream)
+
+    def reset(self, number: int, code: int | None) -> None:
+        """One end gave up a stream; None: for an unknown reason.
+
+        After a whole response NO_ERROR asks to send no more of the request.
+        """
+        stream = self._open.get(number)
+        if stream is None:
+            return
+        if code not in (_NO_ERROR, None) or stream.response.state != OVER:
+            stream.error = _ERRORS.get(code or _NO_ERROR, ExchangeError.STREAM_RESET)
+        self._touch_end(stream)
+        self._emit(stream)
+
+    def refuse_beyond(self, last: int) -> None:
+        """The server went away, and begins with no stream of the client beyond `last`."""
+        for stream in list(self._open.values()):
+            if stream.number > last and stream.number & 1:
+                stream.error = ExchangeError.REFUSED
+                self._emit(stream)
+
+    def hide(self, side: int) -> None:
+        """Any frame of this side may have passed unseen."""
+        self._hidden[side] = True
+        for stream in list(self._open.values()):
+            (stream.response if side else stream.request).hide()
+            if side == REQUESTS and stream.response.state == OVER:
+                self._settle(stream)
+
+    # What the connection tells.
+
+    def end(self, side: int) -> None:
+        """No byte follows on this side."""
+        self._ended[side] = True
+        if side == RESPONSES:
+            self.finish_all(ExchangeError.CONNECTION_CLOSED)
+            return
+        for stream in list(self._open.values()):
+            if stream.request.state == UNDER_WAY:
+                stream.error = stream.error or ExchangeError.CONNECTION_CLOSED
+                if stream.response.state == OVER:
+                    self._emit(stream)
+
+    def finish_all(self, error: ExchangeError) -> None:
+        """Emits every open stream."""
+        for stream in list(self._open.values()):
+            # One whose both messages ended, or may have, only waited for news.
+            if stream.response.state != OVER or stream.request.state == UNDER_WAY:
+                stream.error = stream.error or error
+            self._emit(stream)
+
+    def tick(self, now_ns: int) -> None:
+        """Emits what waited long enough."""
+        self.now_ns = now_ns
+        for stream in list(self._open.values()):
+            if stream.response.state == OVER:
+                if stream.request.state == ABSENT and now_ns - stream.touched_ns >= HELD_NS:
+                    self._emit(stream)
+            elif stream.response.hidden and now_ns - stream.touched_ns >= SILENT_NS:
+                self._emit(stream)
+
+    def adopt(self, request: Request, tid: int, start_ns: int, end_ns: int) -> None:
+        """Stream 1 of a connection that was upgraded: its request moved before, as HTTP/1.1."""
+        self.tid = tid
+        stream = self._new(1, start_ns)
+        stream.adopt(request, start_ns, end_ns)
+        self._open[1] = stream
+        self.highest = 1
+
+    # Decisions.
+
+    def _new(self, number: int, begin_ns: int) -> Stream:
+        """A stream that is not in the table yet."""
+        carrier = self._carrier
+        first = carrier.exchange_count == 0
+        carrier.exchange_count += 1
+        return Stream(number, self.tid, begin_ns, carrier.body_limit, first=first)
+
+    def _begin(self, side: int, number: int, begin_ns: int) -> Stream | None:
+        if number in self._closed:
+            self._carrier.counters.messages_late += 1
+            return None
+        if len(self._open) >= OPEN_LIMIT:
+            oldest = next(iter(self._open.values()))
+            oldest.error = oldest.error or ExchangeError.TRUNCATED
+            self._emit(oldest)
+        stream = self._new(number, begin_ns)
+        # A response begins after its request: only what passes unseen from now on can hide it.
+        # A stream that is met at its response, or below one that was seen, may have begun before.
+        early = side == RESPONSES or number < self.highest
+        if self.responses_pass or (early and self._hidden[RESPONSES]):
+            stream.response.hide()
+        if self._hidden[REQUESTS]:
+            stream.request.hide()
+        self._open[number] = stream
+        self.highest = max(self.highest, number)
+        return stream
+
+    def _settle(self, stream: Stream) -> None:
+        """Emits a stream that is over; it has just been told something."""
+        request = stream.request
+        if stream.response.state != OVER or request.state == ABSENT:
+            return
+        if request.state == OVER or request.hidden or self._ended[REQUESTS]:
+            self._emit(stream)
+
+    def _touch_end(self, stream: Stream) -> None:
+        for half in (stream.request, stream.response):
+            if half.state == UNDER_WAY:
+                half.end_ns = self.now_ns
+
+    # Emission.
+
+    def _emit(self, stream: Stream) -> None:
+        del self._open[stream.number]
+        self._closed[stream.number] = None
+        if len(self._closed) > _CLOSED_LIMIT:
+            del self._closed[next(iter(self._closed))]
+        carrier = self._carrier
+        counters = carrier.counters
+        request = stream.request_message()
+        response = stream.response_message()
+        if request is None:
+            if response is None:
+                counters.exchanges_unknown += 1
+                return
+            counters.exchanges_without_request += 1
+        elif response is None:
+            counters.exchanges_without_response += 1
+        elif request.complete and response.complete:
+            counters.exchanges_complete += 1
+        else:
+            counters.exchanges_incomplete += 1
+        error = stream.error
+        sent, got = stream.request, stream.response
+        if error is None and (request is None or _lacks(sent) or response is None or _lacks(got)):
+            error = ExchangeError.TRUNCATED
+        start_ns = stream.start_ns
+        connection = carrier.connection
+        carrier.deliver(
+            Exchange(
+                self.role,
+                connection,
+                stream.tid,
+                request,
+                response,
+                start_ns,
+                sent.end_ns if request is not None else 0,
+                got.begin_ns if response is not None else 0,
+                max(start_ns, sent.end_ns, got.end_ns),
+                self.now_ns,
+                not stream.first or not connection.from_start,
+                Position("h2", stream.number),
+                error,
+                stream.rpc(),
+            )
+        )
+
+
+def _lacks(half: Half) -> bool:
+    """Whether losses may have hidden a part of this message."""
+    return half.hidden and not half.complete

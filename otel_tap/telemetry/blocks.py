@@ -1,0 +1,143 @@
+"""What the exchanges of one connection have in common, joined once for all of them.
+
+Owns, for every connection, the encoded attributes that do not change from one exchange to the next
+while its requests name the same host, with those of each shape that was met on it. Of captured
+values it keeps only names of servers, and none that redaction would change.
+"""
+
+from __future__ import annotations
+
+from otel_tap.exchange import Connection, Exchange, Role
+from otel_tap.privacy import Redactor
+from otel_tap.telemetry.attributes import AttributeEncoder
+from otel_tap.telemetry.location import Location, locate
+from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE
+from otel_tap.telemetry.shapes import Shapes
+
+_MAX_BLOCKS = 4096
+_MAX_SHAPED = 16384  # shapes joined to all blocks; each takes about 1 KB
+_MAX_REMEMBERED_NAME = 255  # bytes of a host name in the domain name system
+_MAX_DISPLAYED_METHOD = 32
+
+# Members of an enumeration are looked up slowly on its class.
+_SERVER = Role.SERVER
+
+Fragment = tuple[bytes, bytes]
+"""Encoded fields of a span, and of a log record."""
+
+Common = tuple[bytes, bytes, bytes, bytes]
+"""The same, and what stands before and behind the target in the display line, as a format."""
+
+ShapeKey = tuple[bytes, int, str, bool, object]
+"""Method, status, version, reused, error: what the exchanges of a block differ in."""
+
+
+class Block:
+    """Of a connection whose requests name `host` in their Host field."""
+
+    __slots__ = ("attributes", "base", "client", "connection", "host", "location", "role", "shaped")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        host: bytes | None,
+        location: Location,
+        attributes: Fragment,
+        client: Fragment,
+    ) -> None:
+        self.connection = exchange.connection
+        self.role = exchange.role
+        self.host = host
+        self.location = location
+        # What stands before an origin-form target in the URI, at a client; None: no URI is known.
+        self.base = None if location.full is None else location.full[:-1]
+        self.attributes = attributes
+        self.client = client
+        self.shaped: dict[ShapeKey, Common] = {}
+
+
+class Blocks:
+    """Blocks by connection, a bounded number of them. One instance serves one thread."""
+
+    __slots__ = ("_attributes", "_known", "_redactor", "_shaped_count", "_shapes")
+
+    def __init__(self, attributes: AttributeEncoder, shapes: Shapes, redactor: Redactor) -> None:
+        self._attributes = attributes
+        self._shapes = shapes
+        self._redactor = redactor
+        self._known: dict[int, Block] = {}
+        self._shaped_count = 0
+
+    def of(self, exchange: Exchange, host: bytes | None) -> Block | None:
+        """The block of an exchange whose Host field is `host`, as captured.
+
+        Its location is that of a target in origin form, at a server to which no proxy said
+        anything. None when `host` may not be remembered.
+        """
+        connection = exchange.connection
+        block = self._known.get(connection.connection_id)
+        if (
+            block is not None
+            and block.connection is connection
+            and block.host == host
+            and block.role is exchange.role
+        ):
+            return block
+        if host is not None and (
+            len(host) > _MAX_REMEMBERED_NAME or self._redactor.field(b"host", host) is not host
+        ):
+            return None
+        block = Block(
+            exchange,
+            host,
+            locate(b"/", b"", connection, exchange.role, host),
+            self.of_connection(connection),
+            _tagged(self._attributes.of_client(connection))
+            if exchange.role is _SERVER
+            else (b"", b""),
+        )
+        if len(self._known) >= _MAX_BLOCKS:
+            self._forget()
+        self._known[connection.connection_id] = block
+        return block
+
+    def shaped(self, block: Block, key: ShapeKey, exchange: Exchange, method: str) -> Common:
+        """The block's attributes with those of the exchange's shape; remembers them by `key`."""
+        if self._shaped_count >= _MAX_SHAPED:
+            self._forget()
+        self._shaped_count += 1
+        shape = self._shapes.of(exchange, method, block.location)
+        before, after = display(exchange)
+        shaped = (
+            block.attributes[0] + block.client[0] + shape.span,
+            block.attributes[1] + block.client[1] + shape.log,
+            before,
+            after,
+        )
+        block.shaped[key] = shaped
+        return shaped
+
+    def of_connection(self, connection: Connection) -> Fragment:
+        """The attributes that any exchange of the connection has."""
+        return _tagged(self._attributes.of_connection(connection))
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._shaped_count = 0
+
+
+def display(exchange: Exchange) -> tuple[bytes, bytes]:
+    """`GET /x 200 12 ms`, for people: what stands before the target, and a format for the rest.
+
+    Everything in it stands in attributes too. The format takes whole milliseconds.
+    """
+    request, response = exchange.request, exchange.response
+    method = b"?" if request is None else request.method[:_MAX_DISPLAYED_METHOD]
+    status = b"-" if response is None or response.status < 0 else b"%d" % response.status
+    error = b"" if exchange.error is None else b" " + exchange.error.value.encode()
+    return method + b" ", b" %s %%d ms%s" % (status, error)
+
+
+def _tagged(attributes: list[bytes]) -> Fragment:
+    attributes.insert(0, b"")  # the tag that joins them goes before each
+    return SPAN_ATTRIBUTE.join(attributes), LOG_ATTRIBUTE.join(attributes)

@@ -1,0 +1,59 @@
+"""Compiles what every exchange goes through when a wheel is built; the rest is in pyproject.toml.
+
+mypyc makes extension modules of the same typed sources that run interpreted everywhere else: in
+editable installs, where it or a C compiler is missing, and with OTEL_TAP_PURE=1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+# What runs for every event or exchange. Not messages.py and exchange.py: the attributes of their
+# dataclasses are Final, which compiled dataclasses cannot set.
+COMPILED = (
+    "otel_tap/capture/wire.py",
+    "otel_tap/connections.py",
+    "otel_tap/events.py",
+    "otel_tap/filters.py",
+    "otel_tap/pipeline.py",
+    "otel_tap/privacy/content.py",
+    "otel_tap/privacy/redaction.py",
+    "otel_tap/privacy/rules.py",
+    "otel_tap/privacy/urls.py",
+    "otel_tap/protocols/*.py",
+    "otel_tap/protocols/http1/*.py",
+    "otel_tap/protocols/http2/*.py",
+    "otel_tap/telemetry/*.py",
+)
+BUILD = "build/wheel"
+
+
+def compiled() -> list[Extension]:
+    """The extension modules; none where they are not wanted or cannot be built."""
+    if "bdist_wheel" not in sys.argv or os.environ.get("OTEL_TAP_PURE", "") not in ("", "0"):
+        return []
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    lacking = []
+    if shutil.which(compiler.split()[0]) is None:
+        lacking.append(f"the C compiler {compiler}")
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        lacking.append("Python.h (on Debian: python3-dev)")
+    try:
+        from mypyc.build import mypycify  # noqa: PLC0415 - only a compiled wheel needs it
+    except ImportError:
+        lacking.append("mypyc (it comes with mypy)")
+    if lacking:
+        print("building a pure wheel; to compile it lacks", ", ".join(lacking), file=sys.stderr)
+        return []
+    paths = [str(path) for pattern in COMPILED for path in sorted(Path().glob(pattern))]
+    return mypycify(paths, opt_level="3", target_dir=BUILD)
+
+
+# Not build/ itself, where the Makefile keeps its stamps.
+setup(ext_modules=compiled(), options={"build": {"build_base": BUILD}})

@@ -1,0 +1,57 @@
+"""The result as a file and as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+RESULT = Path("build/bench.json")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return {
+        "kernel": platform.release(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "placement": "load and server on the first CPU, agent and collector on the last",
+        "model": found.group(1).strip() if found else "unknown",
+    }
+
+
+def keep(results: dict[str, Any], path: Path = RESULT) -> None:
+    """Write the results; entries of other scenarios stay if they are of this machine."""
+    before: dict[str, Any] = {}
+    if path.exists():
+        before = json.loads(path.read_text())
+    here = machine()
+    if before.get("machine") != here:
+        before = {}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(before | results | {"machine": here}, indent=2) + "\n")
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown: a line per figure."""
+    lines = ["| scenario | figure | median | min | max |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {scenario} | {name} | {_row(value)} |" for scenario, name, value in _figures(results)
+    ]
+    return "\n".join(lines)
+
+
+def _figures(results: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    for scenario, figures in results.items():
+        for name, value in figures.items():
+            yield scenario, name, value
+
+
+def _row(value: Any) -> str:
+    if isinstance(value, dict):
+        return " | ".join(f"{value[name]:,}" for name in ("median", "min", "max"))
+    return f"{value:,} | | " if isinstance(value, (int, float)) else f"{value} | | "

@@ -1,0 +1,221 @@
+"""The scenarios: each gives its entry of the result, every timing over `ROUNDS` rounds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.cpus import LOAD
+from tests.benchmarks.loads import paced, wrk_rps
+from tests.benchmarks.nginx import Nginx
+from tests.benchmarks.spread import percentile, spread
+from tests.benchmarks.tapping import PROGRAMS, Collector, Summary, Tap
+
+ROUNDS = 5
+Result = dict[str, Any]
+Say = Callable[[str], None]
+
+_WRK_S = 3.0
+_PACED_RATE = 2000
+_PACED_CLIENTS = 20
+_PACED_S = 12  # 5 rounds: 60 s, 120,000 requests
+_AGENT_RATES = (2000, 10_000)  # per second; the first is the one that counts
+_AGENT_WINDOW_S = 6.0
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="otel-tap-bench-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def _tapped_rps(collector: Collector, url: str, *arguments: str) -> tuple[float, Summary, int]:
+    with Tap(collector, *arguments) as tap:
+        rps = wrk_rps(url, _WRK_S)
+        summary = tap.stop()
+    return rps, summary, collector.take_counts()["spans"]
+
+
+def _saturated(say: Say, path: str, *, tls: bool, modes: Mapping[str, tuple[str, ...]]) -> Result:
+    rates: dict[str, list[float]] = {mode: [] for mode in ("untapped", *modes)}
+    spans = dict.fromkeys(modes, 0)
+    with _folder() as folder, Nginx(folder) as nginx, Collector() as collector:
+        url = (nginx.tls if tls else nginx.plain) + path
+        wrk_rps(url, 1)
+        for number in range(ROUNDS):
+            rates["untapped"].append(wrk_rps(url, _WRK_S))
+            line = f"round {number + 1}: untapped {rates['untapped'][-1]:,.0f}"
+            for mode, arguments in modes.items():
+                rps, summary, delivered = _tapped_rps(collector, url, *arguments)
+                rates[mode].append(rps)
+                spans[mode] += delivered
+                line += f", {mode} {rps:,.0f} ({summary.text})"
+            say(line)
+    result: Result = {f"{mode}_rps": spread(values, 0) for mode, values in rates.items()}
+    result |= {f"{mode}_spans": count for mode, count in spans.items()}
+    return result
+
+
+def nginx_tls_saturated(say: Say) -> Result:
+    """wrk on nginx over TLS, 36-byte answers, both ends tapped."""
+    modes = {"symbol": ("--placement", "symbol"), "auto": ("--placement", "auto")}
+    return _saturated(say, "/", tls=True, modes=modes)
+
+
+def nginx_plain_saturated(say: Say) -> Result:
+    """wrk on nginx without TLS, 36-byte answers, both ends tapped."""
+    return _saturated(say, "/", tls=False, modes={"tapped": ()})
+
+
+def nginx_tls_1k(say: Say) -> Result:
+    """wrk on nginx over TLS, files of 1 KB."""
+    return _saturated(say, "/1k", tls=True, modes={"tapped": ()})
+
+
+def nginx_tls_100k(say: Say) -> Result:
+    """wrk on nginx over TLS, files of 100 KB."""
+    return _saturated(say, "/100k", tls=True, modes={"tapped": ()})
+
+
+def nginx_tls_paced(say: Say) -> Result:
+    """h2load at a constant rate on nginx over TLS, the server's end tapped."""
+    figures: dict[str, list[float]] = {
+        f"{mode}_{name}_us": [] for mode in ("untapped", "tapped") for name in ("p50", "p99")
+    }
+    sent = spans = lost = 0
+    with _folder() as folder, Nginx(folder) as nginx, Collector() as collector:
+        log = folder / "h2load.log"
+
+        def measure(mode: str) -> int:
+            run = paced(nginx.tls + "/", _PACED_RATE, _PACED_CLIENTS, _PACED_S, log)
+            figures[f"{mode}_p50_us"].append(percentile(run.latencies_us, 50))
+            figures[f"{mode}_p99_us"].append(percentile(run.latencies_us, 99))
+            return run.sent
+
+        for number in range(ROUNDS):
+            measure("untapped")
+            with Tap(collector, "--comm", "nginx") as tap:
+                sent += measure("tapped")
+                time.sleep(0.5)
+                lost += tap.stop().lost
+            spans += collector.take_counts()["spans"]
+            say(
+                f"round {number + 1}: "
+                + ", ".join(f"{name} {values[-1]:.0f}" for name, values in figures.items())
+                + f"; sent {sent:,}, spans {spans:,}, lost {lost}"
+            )
+    timings = {name: spread(values, 0) for name, values in figures.items()}
+    return {"rate": _PACED_RATE, **timings, "sent": sent, "spans": spans, "lost": lost}
+
+
+def agent(say: Say) -> Result:
+    """The agent itself: CPU per varied exchange of 1 KB, memory, idle CPU, start."""
+    ready = []
+    for _ in range(ROUNDS):
+        with Tap(None, "--output", "none") as tap:
+            ready.append(tap.ready_s * 1000)
+            tap.stop()
+    say(f"ready after {spread(ready)['median']:.0f} ms")
+    cpu_us: dict[int, list[float]] = {rate: [] for rate in _AGENT_RATES}
+    idle: list[float] = []
+    sent = 0
+    with _folder() as folder:
+        varied = _compiled(folder, "varied")
+        server = subprocess.Popen([*LOAD, varied, "serve"], stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().strip()
+            with Collector() as collector, Tap(collector, "--pid", str(server.pid)) as tap:
+                time.sleep(1)
+                for _ in range(ROUNDS):
+                    before = tap.cpu_s
+                    time.sleep(3)
+                    idle.append((tap.cpu_s - before) / 3 * 100)
+                say(f"idle {spread(idle, 2)['median']} % of one CPU")
+                for number in range(ROUNDS):
+                    for rate, values in cpu_us.items():
+                        before = tap.cpu_s
+                        made = _drive(varied, port, rate)
+                        time.sleep(1.5)  # what is under way is delivered
+                        sent += made
+                        values.append((tap.cpu_s - before) / made * 1e6)
+                    say(
+                        f"round {number + 1}: us of CPU per exchange "
+                        + ", ".join(
+                            f"{values[-1]:.1f} at {rate}/s" for rate, values in cpu_us.items()
+                        )
+                    )
+                rss = tap.rss_mb
+                summary = tap.stop()
+                spans = collector.take_counts()["spans"]
+        finally:
+            server.kill()
+            server.wait()
+    usual, *others = _AGENT_RATES
+    return {
+        "cpu_us_per_exchange_http1": spread(cpu_us[usual]),
+        **{f"cpu_us_per_exchange_http1_at_{rate}": spread(cpu_us[rate]) for rate in others},
+        "rate": usual,
+        "rss_mb": round(rss, 1),
+        "idle_cpu_percent": spread(idle, 2),
+        "ready_ms": spread(ready, 0),
+        "sent": sent,
+        "spans": spans,
+        "lost": summary.lost,
+    }
+
+
+def _compiled(folder: Path, name: str) -> Path:
+    if shutil.which("gcc") is None:
+        raise RuntimeError("gcc is not installed: make bench installs it")
+    subprocess.run(["gcc", "-O2", "-o", folder / name, PROGRAMS / f"{name}.c"], check=True)
+    return folder / name
+
+
+def _drive(varied: Path, port: str, rate: int) -> int:
+    ran = subprocess.run(
+        [*LOAD, varied, port, str(rate), str(_AGENT_WINDOW_S)],
+        capture_output=True, text=True, check=True, timeout=_AGENT_WINDOW_S * 5 + 30,
+    )  # fmt: skip
+    return int(ran.stdout)
+
+
+def bystander(say: Say) -> Result:
+    """A program that is not tapped: system calls per second on a pipe and a file."""
+    untapped: list[float] = []
+    tapped: list[float] = []
+    with _folder() as folder:
+        program = _compiled(folder, "bystander")
+
+        def rate() -> float:
+            ran = subprocess.run([*LOAD, program, "3"], capture_output=True, text=True, check=True)
+            return int(ran.stdout) / 3
+
+        for number in range(ROUNDS):
+            untapped.append(rate())
+            with Tap(None, "--output", "none") as tap:
+                tapped.append(rate())
+                tap.stop()
+            say(f"round {number + 1}: untapped {untapped[-1]:,.0f}, tapped {tapped[-1]:,.0f}")
+    return {"untapped_ops": spread(untapped, 0), "tapped_ops": spread(tapped, 0)}
+
+
+SCENARIOS: dict[str, Callable[[Say], Result]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        nginx_tls_saturated,
+        nginx_plain_saturated,
+        nginx_tls_paced,
+        agent,
+        bystander,
+        nginx_tls_1k,
+        nginx_tls_100k,
+    )
+}

@@ -1,0 +1,132 @@
+"""The agent under measurement and the collector that it delivers to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.benchmarks.cpus import AGENT
+
+PROGRAMS = Path(__file__).parent / "programs"
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Collector:
+    """Accepts OTLP over gRPC and counts afterwards, so that counting costs nobody anything."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [*AGENT, sys.executable, PROGRAMS / "collector.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.endpoint = f"http://127.0.0.1:{self._line()}"
+        return self
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def take_counts(self) -> dict[str, int]:
+        """`spans` and `logs` received since the last call."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("count\n")
+        self._process.stdin.flush()
+        counts: dict[str, int] = json.loads(self._line())
+        return counts
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the agent said of itself at its end."""
+
+    exchanges: int
+    lost: int
+    text: str
+
+
+class Tap:
+    """`otel-tap run`; `ready_s` is the time from its start until it taps."""
+
+    def __init__(self, collector: Collector | None, *arguments: str) -> None:
+        self._collector = collector
+        self._arguments = arguments
+        self._lines: list[str] = []
+        self.ready_s = 0.0
+
+    def __enter__(self) -> Self:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("OTEL_")
+        }
+        arguments = list(self._arguments)
+        if self._collector is not None:
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = self._collector.endpoint
+        begin = time.monotonic()
+        self._process = subprocess.Popen(
+            [*AGENT, sys.executable, "-m", "otel_tap", "run", *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._lines.append(line)
+            if line.startswith(("ready", "otel-tap: ready")):
+                self.ready_s = time.monotonic() - begin
+                break
+        else:
+            raise RuntimeError("the agent did not start: " + "".join(self._lines))
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        self._lines.extend(self._process.stderr)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time so far, all threads."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+    @property
+    def rss_mb(self) -> float:
+        """Resident memory now."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found.group(1)) / 1024 if found else 0.0
+
+    def stop(self) -> Summary:
+        """End it in order."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+        self._reader.join(10)
+        text = next((line for line in reversed(self._lines) if " exchanges, " in line), "")
+        exchanges = re.search(r"(\d+) exchanges", text)
+        lost = re.search(r"\((\d+) lost", text)
+        return Summary(
+            int(exchanges.group(1)) if exchanges else -1,
+            int(lost.group(1)) if lost else -1,
+            text.strip(),
+        )
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,1 @@
+"""The smoke tests on kernels that this host does not run, booted in an emulator."""
