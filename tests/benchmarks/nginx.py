@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -74,6 +75,7 @@ class Nginx:
             [*LOAD, "nginx", "-e", self._folder / "error.log", "-c", self._folder / "nginx.conf"],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            process_group=0,
         )
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -86,4 +88,8 @@ class Nginx:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its worker too
+            self._process.wait()

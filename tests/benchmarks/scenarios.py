@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.cpus import LOAD
-from tests.benchmarks.loads import paced, wrk_rps
+from tests.benchmarks.loads import pace, saturate
 from tests.benchmarks.nginx import Nginx
-from tests.benchmarks.spread import percentile, spread
-from tests.benchmarks.tapping import PROGRAMS, Collector, Summary, Tap
+from tests.benchmarks.spread import percentile, ratios, spread
+from tests.benchmarks.tapping import PROGRAMS, Collector, Tap
 
 ROUNDS = 5
 Result = dict[str, Any]
@@ -23,10 +23,11 @@ Say = Callable[[str], None]
 
 _WRK_S = 3.0
 _PACED_RATE = 2000
-_PACED_CLIENTS = 20
 _PACED_S = 12  # 5 rounds: 60 s, 120,000 requests
 _AGENT_RATES = (2000, 10_000)  # per second; the first is the one that counts
 _AGENT_WINDOW_S = 6.0
+_IDLE_S = 10.0
+_SETTLED_S = 4.0  # after the start, when the last of the new processes was looked at
 
 
 @contextmanager
@@ -36,31 +37,33 @@ def _folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def _tapped_rps(collector: Collector, url: str, *arguments: str) -> tuple[float, Summary, int]:
-    with Tap(collector, *arguments) as tap:
-        rps = wrk_rps(url, _WRK_S)
-        summary = tap.stop()
-    return rps, summary, collector.take_counts()["spans"]
-
-
 def _saturated(say: Say, path: str, *, tls: bool, modes: Mapping[str, tuple[str, ...]]) -> Result:
     rates: dict[str, list[float]] = {mode: [] for mode in ("untapped", *modes)}
-    spans = dict.fromkeys(modes, 0)
+    counts: dict[str, int] = {}
     with _folder() as folder, Nginx(folder) as nginx, Collector() as collector:
         url = (nginx.tls if tls else nginx.plain) + path
-        wrk_rps(url, 1)
+        saturate(url, 1)
         for number in range(ROUNDS):
-            rates["untapped"].append(wrk_rps(url, _WRK_S))
+            rates["untapped"].append(saturate(url, _WRK_S).rps)
             line = f"round {number + 1}: untapped {rates['untapped'][-1]:,.0f}"
             for mode, arguments in modes.items():
-                rps, summary, delivered = _tapped_rps(collector, url, *arguments)
-                rates[mode].append(rps)
-                spans[mode] += delivered
-                line += f", {mode} {rps:,.0f} ({summary.text})"
+                with Tap(collector, *arguments) as tap:
+                    run = saturate(url, _WRK_S)
+                    summary = tap.stop()
+                rates[mode].append(run.rps)
+                for name, count in {
+                    "requests": run.requests,
+                    "spans": collector.take_counts()["spans"],
+                    "lost": summary.lost,
+                    "shed_bytes": summary.shed_bytes,
+                    "dropped": summary.dropped,
+                }.items():
+                    counts[f"{mode}_{name}"] = counts.get(f"{mode}_{name}", 0) + count
+                line += f", {mode} {run.rps:,.0f} ({summary.text})"
             say(line)
     result: Result = {f"{mode}_rps": spread(values, 0) for mode, values in rates.items()}
-    result |= {f"{mode}_spans": count for mode, count in spans.items()}
-    return result
+    result |= {f"{mode}_of_untapped": ratios(rates[mode], rates["untapped"]) for mode in modes}
+    return result | counts
 
 
 def nginx_tls_saturated(say: Say) -> Result:
@@ -94,7 +97,7 @@ def nginx_tls_paced(say: Say) -> Result:
         log = folder / "h2load.log"
 
         def measure(mode: str) -> int:
-            run = paced(nginx.tls + "/", _PACED_RATE, _PACED_CLIENTS, _PACED_S, log)
+            run = pace(nginx.tls + "/", _PACED_RATE, _PACED_S, log)
             figures[f"{mode}_p50_us"].append(percentile(run.latencies_us, 50))
             figures[f"{mode}_p99_us"].append(percentile(run.latencies_us, 99))
             return run.sent
@@ -119,7 +122,7 @@ def agent(say: Say) -> Result:
     """The agent itself: CPU per varied exchange of 1 KB, memory, idle CPU, start."""
     ready = []
     for _ in range(ROUNDS):
-        with Tap(None, "--output", "none") as tap:
+        with Collector() as collector, Tap(collector) as tap:
             ready.append(tap.ready_s * 1000)
             tap.stop()
     say(f"ready after {spread(ready)['median']:.0f} ms")
@@ -133,11 +136,11 @@ def agent(say: Say) -> Result:
             assert server.stdout is not None
             port = server.stdout.readline().strip()
             with Collector() as collector, Tap(collector, "--pid", str(server.pid)) as tap:
-                time.sleep(1)
+                time.sleep(_SETTLED_S)
                 for _ in range(ROUNDS):
                     before = tap.cpu_s
-                    time.sleep(3)
-                    idle.append((tap.cpu_s - before) / 3 * 100)
+                    time.sleep(_IDLE_S)
+                    idle.append((tap.cpu_s - before) / _IDLE_S * 100)
                 say(f"idle {spread(idle, 2)['median']} % of one CPU")
                 for number in range(ROUNDS):
                     for rate, values in cpu_us.items():
@@ -188,7 +191,7 @@ def _drive(varied: Path, port: str, rate: int) -> int:
 
 
 def bystander(say: Say) -> Result:
-    """A program that is not tapped: system calls per second on a pipe and a file."""
+    """A program that is not tapped: its system calls per second on a pipe and a file."""
     untapped: list[float] = []
     tapped: list[float] = []
     with _folder() as folder:
@@ -204,7 +207,11 @@ def bystander(say: Say) -> Result:
                 tapped.append(rate())
                 tap.stop()
             say(f"round {number + 1}: untapped {untapped[-1]:,.0f}, tapped {tapped[-1]:,.0f}")
-    return {"untapped_ops": spread(untapped, 0), "tapped_ops": spread(tapped, 0)}
+    return {
+        "untapped_ops": spread(untapped, 0),
+        "tapped_ops": spread(tapped, 0),
+        "tapped_of_untapped": ratios(tapped, untapped),
+    }
 
 
 SCENARIOS: dict[str, Callable[[Say], Result]] = {

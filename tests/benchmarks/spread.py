@@ -10,12 +10,14 @@ Spread = dict[str, float]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> Spread:
-    """Of at least one value."""
-    return {
-        "median": round(statistics.median(values), digits),
-        "min": round(min(values), digits),
-        "max": round(max(values), digits),
-    }
+    """Of at least one value; whole numbers when `digits` is 0."""
+    figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, digits or None) for name, value in figures.items()}
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> Spread:
+    """Of `values` to `base`, round by round, so that a machine that drifts drifts in both."""
+    return spread([value / other for value, other in zip(values, base, strict=True)], 2)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

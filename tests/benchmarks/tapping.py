@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +18,7 @@ from typing import Self
 from tests.benchmarks.cpus import AGENT
 
 PROGRAMS = Path(__file__).parent / "programs"
+_START_S = 60.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -29,6 +31,7 @@ class Collector:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,  # Ctrl-C reaches the runner only, which ends them in order
         )
         self.endpoint = f"http://127.0.0.1:{self._line()}"
         return self
@@ -55,8 +58,28 @@ class Summary:
     """What the agent said of itself at its end."""
 
     exchanges: int
-    lost: int
+    lost: int  # events
+    dropped: int  # records that could not be delivered
+    shed_bytes: int  # of connections left out for overload
     text: str
+
+
+_UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+
+
+def read_summary(lines: Sequence[str]) -> Summary:
+    """The last line that has counts; RuntimeError without one, for then nothing is known."""
+    text = next((line for line in reversed(lines) if " exchanges, " in line), "").strip()
+    counts = [
+        re.search(pattern, text)
+        for pattern in (r"(\d+) exchanges", r"\((\d+) lost", r"(\d+) dropped")
+    ]
+    exchanges, lost, dropped = (int(found.group(1)) if found else None for found in counts)
+    if exchanges is None or lost is None or dropped is None:
+        raise RuntimeError("the agent ended without its counts: " + "".join(lines))
+    shed = re.search(r"([\d.]+) (B|kB|MB|GB) shed", text)
+    shed_bytes = round(float(shed.group(1)) * _UNITS[shed.group(2)]) if shed else 0
+    return Summary(exchanges, lost, dropped, shed_bytes, text)
 
 
 class Tap:
@@ -66,6 +89,8 @@ class Tap:
         self._collector = collector
         self._arguments = arguments
         self._lines: list[str] = []
+        self._ready = threading.Event()
+        self._ready_line: str | None = None
         self.ready_s = 0.0
 
     def __enter__(self) -> Self:
@@ -82,22 +107,25 @@ class Tap:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0,
         )
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._lines.append(line)
-            if line.startswith(("ready", "otel-tap: ready")):
-                self.ready_s = time.monotonic() - begin
-                break
-        else:
-            raise RuntimeError("the agent did not start: " + "".join(self._lines))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        self._ready.wait(_START_S)
+        self.ready_s = time.monotonic() - begin
+        if self._ready_line is None:
+            self.__exit__()
+            raise RuntimeError("the agent did not start: " + "".join(self._lines))
         return self
 
     def _read(self) -> None:
         assert self._process.stderr is not None
-        self._lines.extend(self._process.stderr)
+        for line in self._process.stderr:
+            self._lines.append(line)
+            if line.startswith("otel-tap: ready"):
+                self._ready_line = line
+                self._ready.set()
+        self._ready.set()
 
     @property
     def cpu_s(self) -> float:
@@ -117,14 +145,7 @@ class Tap:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(60)
         self._reader.join(10)
-        text = next((line for line in reversed(self._lines) if " exchanges, " in line), "")
-        exchanges = re.search(r"(\d+) exchanges", text)
-        lost = re.search(r"\((\d+) lost", text)
-        return Summary(
-            int(exchanges.group(1)) if exchanges else -1,
-            int(lost.group(1)) if lost else -1,
-            text.strip(),
-        )
+        return read_summary(self._lines)
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
