@@ -12,7 +12,7 @@ from typing import Any
 
 RESULT = Path("build/bench.json")
 _NOTES = {
-    "peers": "none: BCC's sslsniff 0.26 does not compile on Linux 6.18 with the headers of Debian 12 "
+    "peers": "none: BCC's sslsniff 0.26 does not compile on Linux 6.18 with Debian 12's headers "
     "('cannot call non-static helper function'); its probes sit where `--placement symbol` does",
     "paced": "the filter leaves out the client, but its TLS calls meet the probes as well",
 }
