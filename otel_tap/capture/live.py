@@ -16,8 +16,8 @@ from otel_tap.capture.taps import LibraryTaps
 from otel_tap.capture.wire import decode_at
 from otel_tap.events import Direction, Event, EventsLost, LossReason, ProcessStarted
 
-# No wake-up per event: while there is traffic the ring is looked at every 10 ms, else rarer.
-_BUSY_WAIT_S = 0.05
+# No wake-up per event: while there is traffic the ring is looked at every 30 ms, else rarer.
+_BUSY_WAIT_S = 0.03
 _IDLE_WAIT_S = 0.1
 _IDLE_AFTER = 20  # empty looks in a row
 _BATCH = 256  # what is decoded stays in the processor's cache until it is read: 10 % less work
