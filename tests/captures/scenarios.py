@@ -135,7 +135,7 @@ def nghttp2(folder: Path) -> Ran:
     return Ran([ports.tls_port, ports.plain_port], counted)
 
 
-def grpc(folder: Path) -> Ran:  # noqa: ARG001 - the same shape for all
+def grpc(folder: Path) -> Ran:
     """grpcio in plain text: unary calls, an error, a stream."""
     program = str(PROGRAMS / "grpc_calls.py")
     server = subprocess.Popen(

@@ -44,8 +44,13 @@ def by_http_client():
     # Chunked, in pieces.
     client = http.client.HTTPConnection("localhost", int(plain_port))
     pieces = iter([b"one", b"two", b"three"])
-    client.request("POST", "/chunked", body=pieces, encode_chunked=True,
-                   headers={"Transfer-Encoding": "chunked"})
+    client.request(
+        "POST",
+        "/chunked",
+        body=pieces,
+        encode_chunked=True,
+        headers={"Transfer-Encoding": "chunked"},
+    )
     answered("POST", "http", "/chunked", client.getresponse().status)
 
 
