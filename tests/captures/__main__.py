@@ -46,7 +46,7 @@ def _recorded(name: str, folder: Path, raw: Path) -> Ran:
 
 def _wrong(ran: Ran, exchanges: list[dict[str, object]]) -> str:
     """How what was captured at the servers differs from what the programs counted."""
-    counted = Counter(
+    counted: Counter[tuple[str, str, object]] = Counter(
         (method, target.replace(PLANTED_SECRET, "REDACTED"), status)
         for method, target, status in ran.counted
     )

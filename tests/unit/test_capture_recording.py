@@ -12,7 +12,7 @@ from otel_tap.capture import recording
 from otel_tap.capture.recorded import RecordedSource
 from otel_tap.capture.recording import MAGIC, RecordingWriter
 from otel_tap.errors import CaptureError
-from otel_tap.events import DataEvent, EventsLost, LossReason
+from otel_tap.events import DataEvent, Event, EventsLost, LossReason
 from tests.unit.recordings import data_record, origin_of, writer_to
 
 LOST = EventsLost(3, LossReason.RING_FULL, 2, 99)
@@ -20,7 +20,7 @@ LOST = EventsLost(3, LossReason.RING_FULL, 2, 99)
 
 def all_events(path):
     source = RecordedSource(path)
-    events = []
+    events: list[Event] = []
     while not source.exhausted:
         events += source.read()
     return events, source
@@ -34,7 +34,7 @@ class Disk:
         self.free.set()
         self.room = None
         self.write = os.write
-        monkeypatch.setattr(recording.os, "write", self)
+        monkeypatch.setattr("otel_tap.capture.recording.os.write", self)
 
     def __call__(self, fd, content):
         if threading.current_thread().name != "otel-tap-recording":
@@ -110,7 +110,7 @@ def test_links_are_not_followed(tmp_path, replace, there):
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(CaptureError, match="cannot write .*no such folder"):
+    with pytest.raises(CaptureError, match=r"cannot write .*no such folder"):
         writer_to(tmp_path / "no such folder" / "a.otr")
     (tmp_path / "folder").mkdir()
     with pytest.raises(CaptureError, match="regular file"):

@@ -1,4 +1,4 @@
-"""`otel-tap record`: its flags, its progress and what it says in the end; e2e/ has the recording."""
+"""`otel-tap record`: its flags, its progress, what it says in the end; e2e/ has the rest."""
 
 import io
 from types import SimpleNamespace
@@ -57,7 +57,7 @@ def progress_of(agent, duration_s, tmp_path):
 
 def test_the_progress_is_one_line_that_renews_itself(monkeypatch, tmp_path):
     terminal = Terminal()
-    monkeypatch.setattr(command.sys, "stderr", terminal)
+    monkeypatch.setattr("sys.stderr", terminal)
     agent = recording(unrecorded=3)
     progress = progress_of(agent, None, tmp_path)
     assert progress.each_turn()
@@ -70,9 +70,9 @@ def test_the_progress_is_one_line_that_renews_itself(monkeypatch, tmp_path):
 
 def test_without_a_terminal_there_is_no_progress_and_time_still_ends_it(monkeypatch, tmp_path):
     stream = io.StringIO()
-    monkeypatch.setattr(command.sys, "stderr", stream)
+    monkeypatch.setattr("sys.stderr", stream)
     now = [100.0]
-    monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     progress = progress_of(recording(), 5.0, tmp_path)
     assert progress.each_turn()
     now[0] = 104.9

@@ -110,7 +110,7 @@ def test_a_full_disk_is_said_once_counted_and_leaves_the_file_whole(tmp_path, mo
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(fd, content[:room], at)
 
-    monkeypatch.setattr(har_file.os, "pwrite", full)
+    monkeypatch.setattr("otel_tap.delivery.har_file.os.pwrite", full)
     for number in range(3):
         add(archive, number)
         archive.turn((5 + number) * SECOND)
@@ -118,7 +118,7 @@ def test_a_full_disk_is_said_once_counted_and_leaves_the_file_whole(tmp_path, mo
     assert archive.dropped == 3
     assert len(said) == 1
     assert "No space left" in said[0]
-    monkeypatch.setattr(har_file.os, "pwrite", write)
+    monkeypatch.setattr("otel_tap.delivery.har_file.os.pwrite", write)
     add(archive, 9)
     archive.close()
     assert targets(path) == ["1", "9"]

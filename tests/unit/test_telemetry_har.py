@@ -1,4 +1,4 @@
-"""HAR entries: what the specification demands, what a panel shows, and nothing that is not known."""
+"""HAR entries: what the specification demands, what a panel shows, nothing that is not known."""
 
 from __future__ import annotations
 
@@ -77,7 +77,13 @@ def validated(one: Exchange, limit: int = 1000) -> dict[str, Any]:
 
 def test_the_schema_refuses_what_is_no_archive():
     entry = har_entry(exchange(), origin_of(7), OFFSET, 1000)
-    for damage in ({"time": -5}, {"request": {}}, {"unknown": 1}, {"startedDateTime": "now"}):
+    damages: list[dict[str, Any]] = [
+        {"time": -5},
+        {"request": {}},
+        {"unknown": 1},
+        {"startedDateTime": "now"},
+    ]
+    for damage in damages:
         log = {"version": "1.2", "creator": {"name": "x", "version": "1"}}
         assert not VALIDATOR.is_valid({"log": {**log, "entries": [{**entry, **damage}]}})
 
