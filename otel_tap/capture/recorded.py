@@ -38,6 +38,7 @@ _BATCH_BYTES = 4 << 20  # of payload: what is made of one batch waits for its si
 _MAX_ORIGINS = 65536
 _FAMILY = b"otel-tap recording "
 _LONGEST_WAIT_S = 0.1
+_TOO_MUCH = 1 << 63
 
 _ORIGIN = TypeAdapter(Origin)
 _NOTES = TypeAdapter(dict[str, str])
@@ -153,6 +154,13 @@ class RecordedSource:
         return None
 
     def _remember(self, origin: Origin) -> None:
+        if not (
+            0 <= origin.pid < _TOO_MUCH
+            and 0 <= origin.start_boottime_ns < _TOO_MUCH
+            and 0 <= origin.start_unix_ns < _TOO_MUCH
+            and 0 <= (origin.parent_pid or 0) < _TOO_MUCH
+        ):
+            self._damaged("a process with numbers that no process has")
         self._origins.pop(origin.pid, None)
         self._origins[origin.pid] = origin
         if len(self._origins) > _MAX_ORIGINS:

@@ -44,9 +44,10 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import zstandard
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from otel_tap.capture.wire import LAYOUT
 from otel_tap.errors import CaptureError
@@ -76,7 +77,7 @@ class RecordingHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unix_offset_ns: int
+    unix_offset_ns: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
     host: Host
     layout: str  # of the records
 
