@@ -19,10 +19,12 @@ DEBIAN := python3-venv clang llvm libbpf1 libbpf-dev libc6-dev linux-libc-dev \
 DEBIAN_BENCH := wrk nghttp2-client gcc libc6-dev
 # What the tests tap besides.
 DEBIAN_TEST := runc nghttp2-client gcc python3-dev util-linux iproute2 python3-bpfcc linux-headers-amd64
+# What the golden recordings are made of, besides.
+DEBIAN_CAPTURES := nghttp2-client nghttp2-server nodejs
 # What boots other kernels.
 DEBIAN_KERNELS := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: setup setup-test demo test test-kernels test-compiled bench lint format wheel clean
+.PHONY: setup setup-test demo test test-kernels test-compiled captures bench lint format wheel clean
 
 setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o) $(BCC:%=$(OBJECTS)/bcc/%)
 
@@ -85,6 +87,11 @@ test-kernels: setup-test build/setup-kernels.stamp
 build/setup-kernels.stamp: build/setup-test.stamp
 	$(call install,$(DEBIAN_KERNELS))
 	@touch $@
+
+# Records tests/captures/ again, of the programs that are installed here.
+captures: setup-test
+	$(call install,$(DEBIAN_CAPTURES))
+	@$(BIN)/python -m tests.captures $(ONLY)
 
 # One scenario: make bench ONLY=nginx_tls_saturated
 bench: setup build/bench.stamp

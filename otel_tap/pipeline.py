@@ -132,6 +132,11 @@ class Pipeline:
                 self._unwanted.discard(event.tgid)
                 self._origins.process_exited(event.tgid)
 
+    @property
+    def unwanted(self) -> set[int]:
+        """The processes (tgid) that the filters leave out now."""
+        return self._unwanted
+
     def _say_wanted(self, tgid: int, *, wanted: bool) -> None:
         if wanted:
             self._unwanted.discard(tgid)

@@ -166,7 +166,7 @@ def test_help_loads_nothing_heavy():
     assert shown.stderr == "[]\n"
 
 
-@pytest.mark.parametrize("command", ["live", "run"])
+@pytest.mark.parametrize("command", ["live", "run", "replay"])
 def test_the_filters_are_the_same_on_every_command(command):
     shown = otel_tap(command, "--help").stdout
     names = ["pid", "comm", "exe", "user", "container", "pod", "host", "method", "path", "status"]
