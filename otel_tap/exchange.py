@@ -101,7 +101,8 @@ class Exchange:
     position: Final[Position]
     error: Final[ExchangeError | None]
     rpc: Final[Rpc | None] = None
-    # Not an exchange of its own, but what followed this one: it is the handshake, told before.
+    # Not an exchange of its own, but what followed this one: it is the handshake, told before. It
+    # began when the handshake did; the end is that of the session or the message.
     websocket: Final[Session | Message | None] = None
 
     @property

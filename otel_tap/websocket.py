@@ -56,3 +56,4 @@ class Message:
     compressed: Final[bool]
     number: Final[int | None]  # from 0, in its direction; None: unknown after a loss
     body: Final[Body]
+    start_ktime_ns: Final[int]  # its first byte

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import Any
 
@@ -44,7 +45,7 @@ def message(
     """A message, in as many fragments as `cuts` make."""
     edges = [0, *cuts, len(payload)]
     frames = []
-    for number, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (begin, end) in enumerate(itertools.pairwise(edges)):
         frames.append(
             frame(
                 opcode if number == 0 else 0,

@@ -41,8 +41,8 @@ DECLINED = 2
 class Pairing(Listener):
     """The exchanges of one connection.
 
-    `switch` tells what the response to a CONNECT or Upgrade decided, and `granted` the exchange, once
-    told, that ends HTTP/1; `broken` that a reader met malformed bytes. Whoever reads them resets
+    `switch` tells what the response to a CONNECT or Upgrade decided, `granted` the exchange, once
+    told, that ends HTTP/1, `broken` that a reader met malformed bytes; whoever reads them resets
     them.
     """
 

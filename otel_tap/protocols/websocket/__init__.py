@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Exchange, ExchangeError, Role
-from otel_tap.messages import EMPTY_BODY, Body, Request, Response
+from otel_tap.messages import EMPTY_BODY, Body, Request
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.websocket.handshake import agreed, is_websocket
 from otel_tap.protocols.websocket.session import WebSocketReader
@@ -114,7 +114,7 @@ class WebSocket(Protocol):
             reason,
             None if closed_by_client is None else closed_by_client == self._client,
         )
-        self._tell(session, self._handshake.start_ktime_ns, self._end_ns, ktime_ns, error)
+        self._tell(session, self._end_ns, ktime_ns, error)
 
     def _message(
         self,
@@ -126,14 +126,13 @@ class WebSocket(Protocol):
         start_ns: int,
     ) -> None:
         self._carrier.counters.websocket_messages += 1
-        message = Message(by_client == self._client, text, compressed, number, body)
+        message = Message(by_client == self._client, text, compressed, number, body, start_ns)
         now_ns = self._reader.frames.now_ns
-        self._tell(message, start_ns, now_ns, now_ns, None)
+        self._tell(message, now_ns, now_ns, None)
 
     def _tell(
         self,
         what: Session | Message,
-        start_ns: int,
         end_ns: int,
         now_ns: int,
         error: ExchangeError | None,
@@ -146,10 +145,10 @@ class WebSocket(Protocol):
                 handshake.tid,
                 self._request,
                 self._response,
-                start_ns,
+                handshake.start_ktime_ns,
                 handshake.request_end_ktime_ns,
                 handshake.response_start_ktime_ns,
-                max(start_ns, end_ns),
+                max(handshake.start_ktime_ns, end_ns),
                 now_ns,
                 handshake.reused,
                 handshake.position,

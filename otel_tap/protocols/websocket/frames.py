@@ -42,10 +42,8 @@ class FrameListener:
 
     __slots__ = ()
 
-    def frame_begins(
-        self, opcode: int, length: int, *, final: bool, compressed: bool, client: bool
-    ) -> bool:
-        """A frame with `length` bytes of payload. False: it cannot stand here."""
+    def frame_begins(self, opcode: int, *, final: bool, compressed: bool, client: bool) -> bool:
+        """A frame. False: it cannot stand here."""
         raise NotImplementedError
 
     def payload(self, piece: bytes, key: bytes, position: int, *, client: bool) -> None:
@@ -199,7 +197,7 @@ class FrameReader:
             or length < 0
             or (control and (length > _CONTROL_LIMIT or not final))
             or not self._listener.frame_begins(
-                opcode, length, final=final, compressed=first & RSV1 != 0, client=self._client
+                opcode, final=final, compressed=first & RSV1 != 0, client=self._client
             )
         ):
             self.malformed = True

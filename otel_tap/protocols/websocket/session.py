@@ -153,10 +153,8 @@ class Frames(FrameListener):
 
     # What the readers tell.
 
-    def frame_begins(
-        self, opcode: int, length: int, *, final: bool, compressed: bool, client: bool
-    ) -> bool:
-        """A frame: does it follow what came before (5.4, 5.5.1)?"""
+    def frame_begins(self, opcode: int, *, final: bool, compressed: bool, client: bool) -> bool:
+        """A frame, if it may follow what came before (5.4, 5.5.1)."""
         sender = self._senders[client]
         sender.small = b""
         sender.torn = False
