@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from tests.e2e.conftest import PROGRAMS, Tap
 
 INTERNAL = 1
-NODE_WS = "/usr/share/nodejs/ws"
+NODE_MODULES = "/usr/share/nodejs"
 CONFIG = "bodies:\n  enabled: true\n  limit: 1MiB\n"
 
 
@@ -125,7 +126,8 @@ def run_client(
     """Process id, and what each session sent and received, by its path."""
     client = subprocess.Popen(
         [*command, server.certificate, str(server.tls_port), str(server.plain_port)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"NODE_PATH": NODE_MODULES}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     output, errors = client.communicate(timeout=60)
     assert client.returncode == 0, errors
@@ -169,7 +171,9 @@ def test_python_sessions_are_told_as_both_programs_logged_them(websocket_server,
     assert tap.stop() == 0
 
 
-@pytest.mark.skipif(not Path(NODE_WS).exists(), reason="the Debian package node-ws is missing")
+@pytest.mark.skipif(
+    not Path(NODE_MODULES, "ws").exists(), reason="the Debian package node-ws is missing"
+)
 def test_node_sessions_are_told_as_both_programs_logged_them(websocket_server, tmp_path):
     config = tmp_path / "tap.yaml"
     config.write_text(CONFIG)
