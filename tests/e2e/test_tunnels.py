@@ -126,11 +126,12 @@ import asyncio, ssl, sys
 
 async def main(certificate, proxy, port):
     reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy))
-    writer.write(f"CONNECT localhost:{port} HTTP/1.1\\r\\nHost: localhost:{port}\\r\\n\\r\\n".encode())
+    origin = f"localhost:{port}"
+    writer.write(f"CONNECT {origin} HTTP/1.1\\r\\nHost: {origin}\\r\\n\\r\\n".encode())
     await reader.readuntil(b"\\r\\n\\r\\n")
     context = ssl.create_default_context(cafile=certificate)
     await writer.start_tls(context, server_hostname="localhost")
-    writer.write(f"GET /inner HTTP/1.1\\r\\nHost: localhost:{port}\\r\\nConnection: close\\r\\n\\r\\n".encode())
+    writer.write(f"GET / HTTP/1.1\\r\\nHost: {origin}\\r\\nConnection: close\\r\\n\\r\\n".encode())
     await reader.read()
     writer.close()
 

@@ -3,7 +3,8 @@
 usage: websocket_server.py CERTIFICATE KEY LOG
 prints its TLS and its plain port; ends when its standard input does.
 
-Text comes back in fragments and in upper case, binary reversed. "close" ends the session with code 4001.
+Text comes back in fragments and in upper case, binary reversed. "close" ends the session with
+code 4001.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import contextlib
 import json
 import ssl
 import sys
+from pathlib import Path
 
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
@@ -22,7 +24,7 @@ def said(message: str | bytes) -> list:
 
 async def main() -> None:
     certificate, key, log_path = sys.argv[1:]
-    log = open(log_path, "w", buffering=1)  # noqa: SIM115 - as long as the process
+    log = Path(log_path).open("w", buffering=1)  # noqa: SIM115 - as long as the process
 
     async def answer(websocket) -> None:
         received, sent = [], []
