@@ -107,7 +107,7 @@ def check(tap: Tap, by_path: dict[str, dict[str, Any]], pid: int) -> None:
             assert attributes[prefix + "messages"] == len(row[direction])
             texts = sum(kind == "text" for kind, _ in row[direction])
             assert attributes[prefix + "text_messages"] == texts
-            sizes = [
+            sizes: list[Any] = [
                 log.attributes["otel_tap.websocket.message.size"]
                 for log in messages
                 if log.attributes["otel_tap.websocket.message.direction"] == direction
