@@ -131,6 +131,8 @@ class Http1(Protocol):
         switch = pairing.switch
         pairing.switch = UNDECIDED
         if pairing.broken:
+            if self._requests.refused and not self._responses.failed and pairing.asks:
+                return  # what the peer made of that request is in its response
             counters.opaque_malformed += 1
             self.abort(ktime_ns, ExchangeError.MALFORMED)
             self.successor = self._carrier.opaque

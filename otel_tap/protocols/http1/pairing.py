@@ -90,6 +90,14 @@ class Pairing(Listener):
         return any(not exchange.emitted for exchange in self._open)
 
     @property
+    def asks(self) -> bool:
+        """Whether a request is open whose response is not over."""
+        return any(
+            one.request_state != ABSENT and one.response_state != OVER and not one.emitted
+            for one in self._open
+        )
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing is open, and nothing that was lost bears on the next pair."""
         return not (

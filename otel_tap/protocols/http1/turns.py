@@ -18,11 +18,11 @@ from otel_tap.messages import EMPTY_BODY, Body, Field, Request, Response
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.http1 import Http1
 from otel_tap.protocols.http1.head import (
+    BROKEN,
     HEAD_LIMIT,
     NOT_CODED,
     HeadParser,
     Malformed,
-    split_request_line,
 )
 from otel_tap.protocols.http1.open_exchange import position
 
@@ -157,20 +157,22 @@ class Turns(Protocol):
             end = len(lines) - 2
             content = b""
         else:
-            head, found, content = payload.partition(_HEAD_END)
-            if not found:
+            stop = payload.find(_HEAD_END) + 1
+            if stop == 0:
                 return False
-            lines = head.split(b"\n")
+            lines = payload[:stop].split(b"\n")
             end = len(lines)
+            content = payload[stop + 3 :]
         content_size = len(content)
         if size - content_size > HEAD_LIMIT:
             return False
+        heads = self._heads
         try:
-            method, target, version = split_request_line(lines[0])
-            fields, length, coding, upgrade = self._heads.section(lines, 1, end)
+            method, target, version = heads.request_line(lines[0])
         except Malformed:
             return False
-        if coding != NOT_CODED or upgrade or method == b"CONNECT":
+        fields, length, coding, upgrade = heads.section(lines, 1, end)
+        if coding != NOT_CODED or upgrade or heads.doubts or method == b"CONNECT":
             return False
         if content_size != length and (content_size or length > 0):
             if content_size > length:
@@ -205,17 +207,19 @@ class Turns(Protocol):
             return False
         payload = event.payload
         size = len(payload)
-        head, found, content = payload.partition(_HEAD_END)
-        content_size = len(content)
-        if not found or size - content_size > HEAD_LIMIT:
+        stop = payload.find(_HEAD_END) + 1  # behind the CR of the last line
+        if stop == 0 or stop + 3 > HEAD_LIMIT:
             return False
-        lines = head.split(b"\n")
+        content = payload[stop + 3 :]
+        content_size = len(content)
+        lines = payload[:stop].split(b"\n")
+        heads = self._heads
         try:
-            status, reason, version = self._heads.status_line(lines[0])
-            fields, length, coding, _ = self._heads.section(lines, 1, len(lines))
+            status, reason, version = heads.status_line(lines[0])
         except Malformed:
             return False
-        if status < 200:
+        fields, length, coding, _ = heads.section(lines, 1, len(lines))
+        if status < 200 or coding == BROKEN or heads.doubts:
             return False
         if status in _WITHOUT_CONTENT or request.method == b"HEAD":
             if content_size:
