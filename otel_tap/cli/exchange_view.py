@@ -18,6 +18,7 @@ The JSON object of `otel-tap live --output json`, a key being null where nothing
     request_body, response_body      text of the captured content; null unless bodies are enabled
     truncated                        true if some bytes of the exchange were not captured
     lost_bytes                       how many
+    ambiguity                        words for what readers of HTTP may differ about (a list)
     tls                              library the plain text was taken from; null for plain TCP
     local, peer                      "address:port"
     peer_evidence                    what proved the peer: "socket", "nested_call", ...
@@ -37,6 +38,7 @@ from otel_tap.events import Address, TlsLibrary
 from otel_tap.exchange import Exchange, Role
 from otel_tap.messages import Body, Field, Request, Response, field_value
 from otel_tap.origin import Origin
+from otel_tap.protocols.http1.ambiguity import ambiguity_of
 
 _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 
@@ -113,6 +115,7 @@ class ExchangeView:
             notes.append(f"error={exchange.error.value}")
         if exchange.lost_bytes:
             notes.append(f"lost={exchange.lost_bytes}B")
+        notes += [f"ambiguity={word}" for word in ambiguity_of(exchange)]
         return " ".join(notes)
 
     def line(self) -> str:
@@ -148,6 +151,7 @@ class ExchangeView:
             ("duration", self.duration),
             ("error", exchange.error.value if exchange.error is not None else None),
             ("lost", f"{exchange.lost_bytes} B" if exchange.lost_bytes else None),
+            ("ambiguity", " ".join(ambiguity_of(exchange))),
         ]
         shown = [(name, safe(value)) for name, value in rows if value]
         if exchange.request is not None:
@@ -243,6 +247,7 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "response_body": _body(response.body) if response is not None else None,
         "truncated": exchange.lost_bytes > 0,
         "lost_bytes": exchange.lost_bytes,
+        "ambiguity": list(ambiguity_of(exchange)),
         "tls": connection.tls.value or None,
         "local": _address(connection.local) or None,
         "peer": _address(connection.peer) or None,

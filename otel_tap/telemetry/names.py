@@ -41,6 +41,7 @@ LOST_BYTES = "otel_tap.capture.lost_bytes"
 TLS_LIBRARY = "otel_tap.tls.library"
 CONNECTION_REUSED = "otel_tap.connection.reused"
 PEER_EVIDENCE = "otel_tap.peer.evidence"
+HTTP_AMBIGUITY = "otel_tap.http.ambiguity"
 
 SERVICE_NAME = "service.name"
 SERVICE_INSTANCE_ID = "service.instance.id"
@@ -96,6 +97,7 @@ SPAN_ATTRIBUTES = OPT_IN_ATTRIBUTES | {
     TLS_LIBRARY,
     CONNECTION_REUSED,
     PEER_EVIDENCE,
+    HTTP_AMBIGUITY,
 }
 """Attributes of spans; besides, allowed headers under their two prefixes."""
 

@@ -127,6 +127,7 @@ def _check_records(exchange: Exchange) -> None:
     assert len(ScopeSpans.FromString(span).spans) == 1
     assert len(ScopeLogs.FromString(log).log_records) == 1
     view = ExchangeView(_REDACTOR.redact(exchange), ORIGIN, 0)
+    assert _REDACTOR.counters.failures == 0
     assert view.line().isprintable()
     assert view.json_line().isascii()
     for name, value in view.details():
