@@ -27,7 +27,7 @@ bad_field_line                       no colon, or no name: refused
 repeated_host                        all of them; the first is where the request went (3.2)
 space_in_target                      part of the target
 bare_lf                              the end of a line (2.2)
-bare_cr                              part of the line (2.2)
+bare_cr                              part of the line, but for those at its end (2.2)
 space_in_chunk_size                  not part of the number
 bad_chunk                            a size or an end of a chunk that is none: refused (7.1)
 ==================================== ==========================================================

@@ -40,6 +40,7 @@ _TABLE_LIMIT = 4096  # field lines; both tables begin anew when it is reached
 _NAME_LIMIT = 1024
 _LINE_LIMIT = 128  # bytes of a line that is kept
 _NEVER = -1
+_CR = 13
 _LINES_PER_NAME = 64  # values of names that vary (dates, ids) soon are not kept any more
 _LINES_PER_SECOND = 4  # ... but for a few in each second
 _STATUS_TABLE_LIMIT = 256
@@ -140,14 +141,11 @@ class HeadParser:
         parts = line.split(b" ")
         if len(parts) == 3 and parts[2] == b"HTTP/1.1\r" and parts[0] in _METHODS:
             target = parts[1]
-            if target and b"\r" not in target:
+            if target and _CR not in target:
                 return parts[0], target, "1.1"
+        self._doubt_ends(line)
         if line.endswith(b"\r"):
             line = line[:-1]
-        else:
-            self.doubt(BARE_LF)
-        if b"\r" in line:
-            self.doubt(BARE_CR)
         method, _, rest = line.partition(b" ")
         target, _, protocol = rest.rpartition(b" ")
         if protocol == b"HTTP/1.1":
@@ -204,9 +202,6 @@ class HeadParser:
             if field is not None:
                 fields.append(field)
                 continue
-            clean = line.find(b"\r") + 1 == len(line)
-            if not clean:
-                self.doubt(BARE_CR if b"\r" in line[:-1] else BARE_LF)
             raw_name, colon, value = line.partition(b":")
             entry = names.get(raw_name)
             if entry is None:
@@ -222,6 +217,9 @@ class HeadParser:
                 broken = True
                 continue
             value = value.strip(b" \t\r")
+            clean = line[-1] == _CR and _CR not in value
+            if not clean:
+                self._doubt_ends(line)
             field = (entry.name, value)
             fields.append(field)
             framing = entry.framing
@@ -257,6 +255,12 @@ class HeadParser:
         """Readers may differ about what was just read."""
         self.doubts = with_word(self.doubts, word)
 
+    def _doubt_ends(self, line: bytes) -> None:
+        if not line.endswith(b"\r"):
+            self.doubt(BARE_LF)
+        if _CR in line.rstrip(b"\r"):
+            self.doubt(BARE_CR)
+
     def _fold(self, fields: list[Field], line: bytes, *, broken: bool) -> bool:
         """obs-fold (RFC 9112 5.2): the line goes on with the one before it; whether one is broken.
 
@@ -265,6 +269,7 @@ class HeadParser:
         if not fields:
             self.doubt(SPACE_BEFORE_FIELD)
             return True
+        self._doubt_ends(line)
         self.doubt(OBS_FOLD)
         if broken:
             return True

@@ -27,6 +27,7 @@ from otel_tap.protocols.http1.head import (
 from otel_tap.protocols.http1.open_exchange import position
 
 _HEAD_END = b"\r\n\r\n"
+_LAST_LINE_END = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
 _WITHOUT_CONTENT = frozenset((204, 304))
 
 _QUIET = 0  # between messages
@@ -157,12 +158,11 @@ class Turns(Protocol):
             end = len(lines) - 2
             content = b""
         else:
-            stop = payload.find(_HEAD_END) + 1
-            if stop == 0:
+            head, found, content = payload.partition(_LAST_LINE_END)
+            if not found:
                 return False
-            lines = payload[:stop].split(b"\n")
+            lines = head.split(b"\n")
             end = len(lines)
-            content = payload[stop + 3 :]
         content_size = len(content)
         if size - content_size > HEAD_LIMIT:
             return False
@@ -207,12 +207,11 @@ class Turns(Protocol):
             return False
         payload = event.payload
         size = len(payload)
-        stop = payload.find(_HEAD_END) + 1  # behind the CR of the last line
-        if stop == 0 or stop + 3 > HEAD_LIMIT:
-            return False
-        content = payload[stop + 3 :]
+        head, found, content = payload.partition(_LAST_LINE_END)
         content_size = len(content)
-        lines = payload[:stop].split(b"\n")
+        if not found or size - content_size > HEAD_LIMIT:
+            return False
+        lines = head.split(b"\n")
         heads = self._heads
         try:
             status, reason, version = heads.status_line(lines[0])

@@ -1,8 +1,8 @@
 """Redaction of URLs, forms, fields and bodies: any bytes pass, and a known secret does not.
 
 1. Nothing is raised, and what comes out is not much longer than what went in.
-2. What was redacted as a body stays as it is when it is redacted again. (A URL need not: without
-   a secret that looked like one, what is left may read as another form of target.)
+2. A form or a multipart body stays as it is when it is redacted again. (A URL need not: without
+   a secret, what is left may read as another form of target.)
 3. A secret that stands alone behind a secret key, whatever stands around it, is gone.
 """
 
@@ -37,6 +37,7 @@ _MEDIA = (
     b"multipart/form-data; boundary=B",
     b"text/plain",
 )
+_WITH_URLS = (_MEDIA[0], _MEDIA[3])
 
 
 def _check_length(before: bytes, after: bytes) -> None:
@@ -59,7 +60,7 @@ def check(data: bytes) -> None:
         once = _REDACTOR.redact_content(data, media)
         _check_length(data, once)
         again = _REDACTOR.redact_content(once, media)
-        assert again == once, (media, data, once, again)
+        assert again == once or media in _WITH_URLS, (media, data, once, again)
     for coding in (b"gzip", b"deflate", b"br", b"zstd"):
         fields = ((b"content-type", _MEDIA[0]), (b"content-encoding", coding))
         content = gzip.compress(data, 1) if coding == b"gzip" else data
