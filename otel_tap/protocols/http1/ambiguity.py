@@ -25,10 +25,10 @@ space_before_field                   white space before the first field: refused
 space_before_colon                   not part of the name; of a framing field: refused (5.1)
 bad_field_line                       no colon, or no name: refused
 repeated_host                        all of them; the first is where the request went (3.2)
-space_in_target                      part of the target
+space_in_target                      part of the target, but for those around it (3)
 bare_lf                              the end of a line (2.2)
 bare_cr                              part of the line, but for those at its end (2.2)
-space_in_chunk_size                  not part of the number
+space_in_chunk_size                  not part of the number (7.1.1 bears it before an extension)
 bad_chunk                            a size or an end of a chunk that is none: refused (7.1)
 ==================================== ==========================================================
 """

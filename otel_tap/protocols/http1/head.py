@@ -154,11 +154,13 @@ class HeadParser:
             version = "1.0"
         else:
             raise Malformed
-        # Targets with spaces are sent by broken clients and read by lenient servers; kept as sent.
-        if not target or _TOKEN.fullmatch(method) is None or len(method) > 32:
-            raise Malformed
+        # Targets with spaces are sent by broken clients and read by lenient servers; those around
+        # it are none of its own (RFC 9112 3).
         if b" " in target:
             self.doubt(SPACE_IN_TARGET)
+            target = target.strip(b" ")
+        if not target or _TOKEN.fullmatch(method) is None or len(method) > 32:
+            raise Malformed
         return method, target, version
 
     def status_line(self, line: bytes) -> tuple[int, bytes, str]:

@@ -49,6 +49,8 @@ _SPARE_FROM = 256 * 1024
 
 _CHUNK_LINE_LIMIT = 16 * 1024  # bytes of a chunk-size line with its extensions
 
+_CHUNK_DIGITS = 15  # hexadecimal ones that count; more than fits into 63 bits is no size
+
 _STATUS_LINE_SIZE = len(b"HTTP/1.1 200 ")
 
 _CR = 13
@@ -399,7 +401,9 @@ class MessageReader:
         if not digits.isalnum() or line[-2] != _CR:
             digits = self._odd_chunk_size(line)
         # int() would take signs, underscores and a prefix as well.
-        if not digits or len(digits) > 15 or digits.strip(b"0123456789abcdefABCDEF"):
+        if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+            raise Malformed
+        if len(digits) > _CHUNK_DIGITS and len(digits.lstrip(b"0")) > _CHUNK_DIGITS:
             raise Malformed
         self._remaining = int(digits, 16)
         self._state = CHUNK_DATA if self._remaining else TRAILERS
@@ -418,8 +422,7 @@ class MessageReader:
             self._doubt(BARE_CR)
         size, _, _ = line.partition(b";")
         digits = size.strip(b" \t\r")
-        if size.rstrip(b" \t") != digits or size != digits and b";" not in line:
-            # White space is allowed before an extension only (RFC 9112 7.1.1).
+        if size != digits:
             self._doubt(SPACE_IN_CHUNK_SIZE)
         return digits
 
