@@ -2,7 +2,7 @@
 
 `make fuzz` runs every target for SECONDS (60), one after another; `make fuzz ONLY=http1` one of
 them. What a target's `check` raises, a hang and memory beyond a bound are findings; the input is
-kept in build/fuzz/NAME. What was worth keeping stands in corpus/NAME and is run by
+kept in build/fuzz/NAME. What was worth keeping stands in corpus/NAME.txt and is run by
 tests/unit/test_fuzz_corpus.py as a test like any other; `make fuzz-corpus` takes in what fuzzing
 found since.
 

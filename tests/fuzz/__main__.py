@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from hashlib import sha1
 from pathlib import Path
 
+from tests.fuzz.kept import keep, kept
 from tests.fuzz.targets import NAMES, load
 
-CORPUS = Path(__file__).parent / "corpus"
 WORK = Path("build/fuzz")
 _LONGEST = 4096  # bytes of an input
 _COUNTERS = {
@@ -49,8 +50,7 @@ def _prepare(name: str) -> None:
     target = load(name)
     grown = WORK / name / "corpus"
     grown.mkdir(parents=True, exist_ok=True)
-    (CORPUS / name).mkdir(parents=True, exist_ok=True)
-    for seed in target.SEEDS:
+    for seed in (*target.SEEDS, *kept(name)):
         (grown / sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(seed)
     quoted = ("".join(f"\\x{byte:02x}" for byte in token) for token in target.TOKENS)
     (WORK / name / "tokens").write_text("".join(f'"{token}"\n' for token in quoted))
@@ -67,7 +67,7 @@ def _fuzz(name: str, seconds: int) -> int:
     ]
     if load(name).TOKENS:
         options.append(f"-dict={WORK / name}/tokens")
-    done = _run(name, *options, str(WORK / name / "corpus"), str(CORPUS / name))
+    done = _run(name, *options, str(WORK / name / "corpus"))
     said = {
         what: (pattern.findall(done.stderr) or ["?"])[-1] for what, pattern in _COUNTERS.items()
     }
@@ -86,15 +86,22 @@ def _merge(name: str) -> None:
     fresh = WORK / name / "merged"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    _run(name, "-merge=1", str(fresh), str(WORK / name / "corpus"), str(CORPUS / name))
-    shutil.rmtree(CORPUS / name)
-    shutil.move(fresh, CORPUS / name)
-    print(f"{name:<18} {len(list((CORPUS / name).iterdir()))} inputs kept")
+    done = _run(name, "-set_cover_merge=1", str(fresh), str(WORK / name / "corpus"))
+    inputs = [path.read_bytes() for path in fresh.iterdir()]
+    if done.returncode or not inputs:
+        sys.exit(f"merging {name} failed:\n{done.stderr[-3000:]}")
+    keep(name, inputs)
+    print(f"{name:<18} {len(inputs)} inputs kept", flush=True)
 
 
 def _run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.fuzz.one", name, *options]
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    program = (WORK / name / "run").resolve()
+    command = shlex.join([sys.executable, "-m", "tests.fuzz.one", name, str(program)])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    program.chmod(0o755)
+    return subprocess.run(
+        [program, *options], capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""One target in a process of its own: `python -m tests.fuzz.one NAME [options of libFuzzer]`."""
+"""One target in a process of its own: `python -m tests.fuzz.one NAME AGAIN [options]`.
+
+AGAIN is a program that does the same: libFuzzer runs itself again to merge. The options are its.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from tests.fuzz.targets import load
 
 def main() -> None:
     """Fuzz until time, a finding or a signal ends it; libFuzzer does not return."""
-    name, *options = sys.argv[1:]
+    name, again, *options = sys.argv[1:]
     with atheris.instrument_imports(include=["otel_tap"]):
         target = load(name)
-    atheris.Setup([sys.argv[0], *options], target.check)
+    atheris.Setup([again, *options], target.check)
     atheris.Fuzz()
 
 
