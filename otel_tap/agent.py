@@ -322,6 +322,12 @@ class Agent:
             self._next_clock_look = now + _CLOCK_LOOK_NS
             self._encoder.unix_offset_ns = unix_offset_ns()
 
+    def under_way(self, older_than_ns: int) -> list[tuple[Exchange, Origin]]:
+        """Exchanges that have been open for that long, as they are now, with their processes."""
+        if self._pipeline is None:
+            return []
+        return self._pipeline.under_way(self._now, older_than_ns)
+
     @property
     def finished(self) -> bool:
         """Whether a recording is at its end; never of a live agent."""

@@ -40,6 +40,8 @@ from otel_tap.messages import Body, Field, Request, Response, field_value
 from otel_tap.origin import Origin
 from otel_tap.protocols.http1.ambiguity import ambiguity_of
 
+Identity = tuple[int, str, int | None, int]
+
 _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 
 
@@ -47,13 +49,32 @@ _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 class ExchangeView:
     """What is shown of one exchange; every text is safe for a terminal.
 
-    `wall_offset_ns` added to a ktime_ns gives nanoseconds since 1970.
+    `wall_offset_ns` added to a ktime_ns gives nanoseconds since 1970. `running`: it is not over,
+    and what is shown is how it was when somebody last looked.
     """
 
     exchange: Exchange
     origin: Origin
     wall_offset_ns: int
+    running: bool = False
     _line: str = ""  # made once: a filter asks for the lines of all rows at every drawing
+
+    def look(self, exchange: Exchange) -> None:
+        """How it is now."""
+        self.exchange = exchange
+        self._line = ""
+
+    @property
+    def identity(self) -> Identity:
+        """The same of an exchange while it runs and when it is over."""
+        exchange = self.exchange
+        position = exchange.position
+        return (
+            exchange.connection.connection_id,
+            position.kind,
+            position.offset,
+            exchange.start_ktime_ns,
+        )
 
     @property
     def time(self) -> str:
@@ -91,20 +112,23 @@ class ExchangeView:
 
     @property
     def duration(self) -> str:
-        """First to last byte."""
-        return short_duration(self.exchange.duration_ns)
+        """First to last byte, or to now."""
+        shown = short_duration(self.exchange.duration_ns)
+        return f"{shown}+" if self.running else shown
 
     @property
     def size(self) -> str:
         """Content of the response."""
         response = self.exchange.response
-        return short_size(response.body.size) if response is not None else "-"
+        if response is None:
+            return "-"
+        return short_size(response.body.size) + ("+" if self.running else "")
 
     @property
     def notes(self) -> str:
         """Where and what else: `peer=192.0.2.1:443 container=0123456789ab lost=12B`."""
         exchange, container = self.exchange, self.origin.container
-        notes = []
+        notes = ["running"] if self.running else []
         if exchange.connection.peer is not None:
             notes.append(f"peer={_address(exchange.connection.peer)}")
         if container is not None:
@@ -148,7 +172,8 @@ class ExchangeView:
             ("local", _address(connection.local)),
             ("tls", connection.tls.value or "none"),
             ("connection", "reused" if exchange.reused else None),
-            ("duration", self.duration),
+            ("running", f"{self.duration}, {self.size} so far" if self.running else None),
+            ("duration", None if self.running else self.duration),
             ("error", exchange.error.value if exchange.error is not None else None),
             ("lost", f"{exchange.lost_bytes} B" if exchange.lost_bytes else None),
             ("ambiguity", " ".join(ambiguity_of(exchange))),

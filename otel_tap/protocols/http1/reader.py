@@ -124,6 +124,11 @@ class MessageReader:
         """Whether the next byte begins a message."""
         return self._state == START
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether content is under way of which nobody knows how much there will be."""
+        return CHUNK_SIZE <= self._state <= UNTIL_CLOSE
+
     # What a direction adds to the framing.
 
     def _begins(self, payload: bytes, at: int) -> bool:

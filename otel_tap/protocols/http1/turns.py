@@ -124,6 +124,50 @@ class Turns(Protocol):
         self._hand_over()
         self._http1.abort(ktime_ns, error)
 
+    def time_out(self, ktime_ns: int, *, streams: bool) -> None:
+        """Nothing moved for long."""
+        self._hand_over()
+        self._http1.time_out(ktime_ns, streams=streams)
+
+    def under_way(self, ktime_ns: int) -> list[Exchange]:
+        """The open exchanges."""
+        if self._state in (_QUIET, _AWAY):
+            return self._http1.under_way(ktime_ns)
+        asked = self._asked or self._begun
+        if asked is None:
+            return []
+        request, response = self._request, None
+        response_start_ns = 0
+        begun = self._begun
+        if begun is not None:
+            first, second, version, fields, status, content = self._head
+            body = self._body(content, len(content)) if content else EMPTY_BODY
+            wire = len(begun.payload)
+            if request is None:
+                request = Request(first, second, version, fields, (), body, wire, 0, False)
+            else:
+                response_start_ns = begun.ktime_ns if self._client else begun.begin_ktime_ns
+                response = Response(status, second, version, fields, (), body, wire, 0, False)
+        carrier = self._carrier
+        connection = carrier.connection
+        return [
+            Exchange(
+                self._role,
+                connection,
+                asked.tid,
+                request,
+                response,
+                asked.begin_ktime_ns if self._client else asked.ktime_ns,
+                self._request_end_ns if self._request is not None else 0,
+                response_start_ns,
+                ktime_ns,
+                ktime_ns,
+                carrier.exchange_count > 0 or not connection.from_start,
+                position(connection, self._role, asked.offset, asked.tcp_position, 0),
+                None,
+            )
+        ]
+
     def tick(self, ktime_ns: int) -> None:
         """Time has passed."""
         if self._state == _AWAY:

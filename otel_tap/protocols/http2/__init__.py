@@ -308,6 +308,15 @@ class Http2(Protocol):
         self._streams.now_ns = ktime_ns
         self._streams.finish_all(error)
 
+    def time_out(self, ktime_ns: int, *, streams: bool) -> None:
+        """A response without a known length may be silent for long."""
+        self._streams.now_ns = ktime_ns
+        self._streams.time_out(streams=streams)
+
+    def under_way(self, ktime_ns: int) -> list[Exchange]:
+        """The open streams, oldest first."""
+        return self._streams.under_way(ktime_ns)
+
     def tick(self, ktime_ns: int) -> None:
         """Time has passed."""
         self._streams.tick(ktime_ns)
