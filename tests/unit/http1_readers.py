@@ -85,7 +85,8 @@ def h11_reads_responses(data: bytes, methods: list[bytes]) -> Reading:
 
 
 def _h11_message(connection: Any) -> Any:
-    head, body = None, b""
+    head: Any = None
+    body = b""
     while True:
         try:
             event = connection.next_event()

@@ -14,7 +14,7 @@ from otel_tap.cli.exchange_view import ExchangeView
 from otel_tap.cli.live_view import KEPT, Screen, ScreenDrawing, keys_of
 from otel_tap.exchange import Position
 from otel_tap.messages import Body
-from tests.unit.test_cli_exchange_view import EXCHANGE, ORIGIN, REQUEST, hostile
+from tests.unit.test_cli_exchange_view import EXCHANGE, ORIGIN, REQUEST, RESPONSE, hostile
 
 
 def row(number):
@@ -147,7 +147,7 @@ def test_any_typing_leaves_a_screen_that_can_be_drawn(typings):
 
 
 def running(number, size=1_300_000, seconds=12):
-    response = replace(EXCHANGE.response, body=Body(b"", size, truncated=True), complete=False)
+    response = replace(RESPONSE, body=Body(b"", size, truncated=True), complete=False)
     exchange = replace(
         EXCHANGE,
         request=replace(REQUEST, target=b"/r%d" % number),

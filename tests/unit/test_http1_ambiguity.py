@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from otel_tap.exchange import ExchangeError
 from otel_tap.protocols.http1 import ambiguity
@@ -79,8 +78,12 @@ READ = [
         ("framing_in_trailers",),
         b"ab",
     ),
-    (b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nA : b\r\n\r\n", ("space_before_colon",), b"ab"),
-]  # fmt: skip
+    (
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nA : b\r\n\r\n",
+        ("space_before_colon",),
+        b"ab",
+    ),
+]
 
 REFUSED = [
     (b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", ("conflicting_content_length",)),

@@ -256,11 +256,16 @@ RESPONSES = [
     ),
     (b"GET", b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "same", "refuses"),
     (b"GET", b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", "same", "refuses"),
-    (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok", "same", "same"),
+    (
+        b"GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        "same",
+        "same",
+    ),
     (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nok", "same", "same"),
     (b"GET", b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\nok", "refuses", "refuses"),
     (b"GET", b"HTTP/1.1 99 OK\r\nContent-Length: 2\r\n\r\nok", "same", "same"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("method", "message", "h11", "llhttp"), RESPONSES)

@@ -165,9 +165,12 @@ def test_sizes_of_any_length_are_exact(size):
 def test_no_attribute_leaves_that_names_does_not_list():
     observed = exchange(
         request(
-            b"/p?q=1", (b"user-agent", b"a"), (b"host", b"example.com"), method=b"FOO",
+            b"/p?q=1",
+            (b"user-agent", b"a"),
+            (b"host", b"example.com"),
+            method=b"FOO",
             body=Body(b"x", 1, truncated=False),
-        ),  # fmt: skip
+        ),
         response(500, body=Body(b"y", 1, truncated=False), lost_bytes=1),
         connection=replace(PLAIN, tls=TlsLibrary.OPENSSL),
     )

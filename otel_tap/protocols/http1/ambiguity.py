@@ -61,6 +61,8 @@ BAD_CHUNK: Final = "bad_chunk"
 
 Words = tuple[str, ...]
 
+NO_WORDS: Words = ()
+
 
 def with_word(words: Words, word: str) -> Words:
     """`words` and `word`, each once."""
@@ -75,7 +77,7 @@ def repeats_host(request: Request) -> bool:
 def ambiguity_of(exchange: Exchange) -> Words:
     """The words of both messages, the request's first, each once; nearly always none."""
     request, response = exchange.request, exchange.response
-    words: Words = ()
+    words = NO_WORDS
     if request is not None:
         words = request.ambiguity
         if repeats_host(request):

@@ -24,13 +24,13 @@ from otel_tap.protocols.http1.ambiguity import (
     CONFLICTING_LENGTH,
     FRAMING_IN_TRAILERS,
     LENGTH_AND_CODING,
+    NO_WORDS,
     OBS_FOLD,
     REPEATED_CODING,
     REPEATED_LENGTH,
     SPACE_BEFORE_COLON,
     SPACE_BEFORE_FIELD,
     SPACE_IN_TARGET,
-    Words,
     with_word,
 )
 
@@ -65,6 +65,7 @@ _SENSITIVE = re.compile(
 
 NO_LENGTH = -1
 _BROKEN_LENGTH = -2
+_BROKEN_LINE = -3  # in place of a length: a line is no field
 NOT_CODED = 0
 CHUNKED = 1
 OTHER_CODING = 2  # a transfer coding that is not chunked at its end
@@ -95,6 +96,19 @@ class _Name:
         self.room = room
 
 
+_FOLDED = _Name(b"", _FRAMING_NONE, _NEVER)  # stands for a line that went on with another one
+_FRAMING_WORDS = frozenset(
+    (
+        BAD_CODING,
+        BAD_LENGTH,
+        CONFLICTING_LENGTH,
+        LENGTH_AND_CODING,
+        REPEATED_CODING,
+        REPEATED_LENGTH,
+    )
+)
+
+
 def is_request_line(payload: bytes) -> bool:
     """Whether a whole request line stands at the beginning, of any method."""
     return _REQUEST_LINE.match(payload) is not None
@@ -120,7 +134,7 @@ class HeadParser:
     __slots__ = ("_lines", "_names", "_statuses", "doubts")
 
     def __init__(self) -> None:
-        self.doubts: Words = ()
+        self.doubts = NO_WORDS
         self._lines: dict[bytes, Field] = {}
         self._names: dict[bytes, _Name] = {}
         self._statuses: dict[bytes, tuple[int, bytes, str]] = {}
@@ -137,7 +151,7 @@ class HeadParser:
 
     def request_line(self, line: bytes) -> tuple[bytes, bytes, str]:
         """Method, target and version of a request line without its LF."""
-        self.doubts = ()
+        self.doubts = NO_WORDS
         parts = line.split(b" ")
         if len(parts) == 3 and parts[2] == b"HTTP/1.1\r" and parts[0] in _METHODS:
             target = parts[1]
@@ -165,7 +179,7 @@ class HeadParser:
 
     def status_line(self, line: bytes) -> tuple[int, bytes, str]:
         """Status, reason and version of a status line without its LF."""
-        self.doubts = ()
+        self.doubts = NO_WORDS
         known = self._statuses.get(line)
         if known is not None:
             return known
@@ -183,13 +197,14 @@ class HeadParser:
 
     def trailers(self, lines: list[bytes], end: int) -> tuple[tuple[Field, ...], bool]:
         """The trailer fields `lines[:end]`, which frame nothing; and whether a line is no field."""
-        self.doubts = ()
-        fields, _, coding, _ = self.section(lines, 0, end, trailers=True)
-        return fields, coding == BROKEN
+        self.doubts = NO_WORDS
+        fields, length, _, _ = self.section(lines, 0, end)
+        if any(_framing_of(name) in (_FRAMING_LENGTH, _FRAMING_CODING) for name, _ in fields):
+            self.doubts = tuple(word for word in self.doubts if word not in _FRAMING_WORDS)
+            self.doubt(FRAMING_IN_TRAILERS)
+        return fields, length == _BROKEN_LINE
 
-    def section(
-        self, lines: list[bytes], start: int, end: int, *, trailers: bool = False
-    ) -> Section:
+    def section(self, lines: list[bytes], start: int, end: int) -> Section:
         """The field lines `lines[start:end]`, each without its LF."""
         # Any: of a known tuple, mypyc would take the parts and make a new one.
         known: dict[bytes, Any] = self._lines
@@ -198,7 +213,6 @@ class HeadParser:
         length = NO_LENGTH
         codings = b""
         upgrade = False
-        broken = False
         for line in lines[start:end]:
             field = known.get(line)
             if field is not None:
@@ -206,18 +220,13 @@ class HeadParser:
                 continue
             raw_name, colon, value = line.partition(b":")
             entry = names.get(raw_name)
-            if entry is None:
-                if line[:1] in (b" ", b"\t"):
-                    broken = self._fold(fields, line, broken=broken)
-                    continue
-                entry = self._learn(raw_name, colon)
+            if entry is None or not colon:
+                entry = self._other_line(fields, line, raw_name, colon, length)
                 if entry is None:
-                    broken = True
+                    length = _BROKEN_LINE
                     continue
-            elif not colon:
-                self.doubt(BAD_FIELD_LINE)
-                broken = True
-                continue
+                if entry is _FOLDED:
+                    continue
             value = value.strip(b" \t\r")
             clean = line[-1] == _CR and _CR not in value
             if not clean:
@@ -228,29 +237,18 @@ class HeadParser:
             if framing == _FRAMING_NONE:
                 if entry.room > 0 and clean and len(line) <= _LINE_LIMIT and b"?" not in line:
                     self._remember(entry, line, field)
-            elif trailers:
-                self.doubt(FRAMING_IN_TRAILERS)
             elif framing == _FRAMING_LENGTH:
                 if length == NO_LENGTH and value.isdigit() and len(value) <= _LENGTH_DIGITS:
                     length = int(value)
                 else:
                     length = self._content_length(value, length)
             elif framing == _FRAMING_CODING:
-                if codings:
-                    self.doubt(REPEATED_CODING)
-                    value = codings + b"," + value
-                elif not value:
-                    self.doubt(BAD_CODING)
-                codings = value
+                codings = self._more_codings(codings, value)
             else:
                 upgrade = True
         coding = NOT_CODED
-        if codings:
-            coding = self._transfer_coding(codings)
-            if length != NO_LENGTH:
-                self.doubt(LENGTH_AND_CODING)
-        if broken or (length == _BROKEN_LENGTH and coding == NOT_CODED):
-            coding = BROKEN
+        if codings or length < NO_LENGTH:
+            coding = self._coding(codings, length)
         return tuple(fields), length, coding, upgrade
 
     def doubt(self, word: str) -> None:
@@ -263,24 +261,25 @@ class HeadParser:
         if _CR in line.rstrip(b"\r"):
             self.doubt(BARE_CR)
 
-    def _fold(self, fields: list[Field], line: bytes, *, broken: bool) -> bool:
-        """obs-fold (RFC 9112 5.2): the line goes on with the one before it; whether one is broken.
-
-        After a broken line nobody knows what the fold belongs to.
-        """
+    def _other_line(
+        self, fields: list[Field], line: bytes, raw_name: bytes, colon: bytes, length: int
+    ) -> _Name | None:
+        """What a line is whose name is not known: a new name, a fold, or None: no field."""
+        if line[:1] not in (b" ", b"\t"):
+            return self._learn(raw_name, colon)
+        # obs-fold (RFC 9112 5.2): the line goes on with the one before it. After a broken line
+        # nobody knows what the fold belongs to.
         if not fields:
             self.doubt(SPACE_BEFORE_FIELD)
-            return True
+            return None
         self._doubt_ends(line)
         self.doubt(OBS_FOLD)
-        if broken:
-            return True
         name, value = fields[-1]
-        if _framing_of(name) != _FRAMING_NONE:
-            return True
+        if length == _BROKEN_LINE or _framing_of(name) != _FRAMING_NONE:
+            return None
         more = line.strip(b" \t\r")
         fields[-1] = (name, value + b" " + more if value else more)
-        return False
+        return _FOLDED
 
     def _learn(self, raw_name: bytes, colon: bytes) -> _Name | None:
         """What is known of a name from now on; None if it is none."""
@@ -306,7 +305,7 @@ class HeadParser:
 
     def _content_length(self, value: bytes, before: int) -> int:
         """RFC 9110 8.6: a list of equal numbers is that number; anything else is refused."""
-        if before == _BROKEN_LENGTH:
+        if before < NO_LENGTH:
             return before
         length = before
         for part in value.split(b","):
@@ -322,6 +321,23 @@ class HeadParser:
                 self.doubt(REPEATED_LENGTH)
             length = number
         return length
+
+    def _more_codings(self, before: bytes, value: bytes) -> bytes:
+        if before:
+            self.doubt(REPEATED_CODING)
+            return before + b"," + value
+        if not value:
+            self.doubt(BAD_CODING)
+        return value
+
+    def _coding(self, value: bytes, length: int) -> int:
+        """How a message is framed that is coded, or whose length or lines are no good."""
+        coding = self._transfer_coding(value) if value else NOT_CODED
+        if value and length not in (NO_LENGTH, _BROKEN_LINE):
+            self.doubt(LENGTH_AND_CODING)
+        if length == _BROKEN_LINE or (length == _BROKEN_LENGTH and coding == NOT_CODED):
+            return BROKEN
+        return coding
 
     def _transfer_coding(self, value: bytes) -> int:
         codings = [part.strip(b" \t").lower() for part in value.split(b",")]

@@ -20,8 +20,8 @@ from otel_tap.protocols.http1.ambiguity import (
     BAD_CHUNK,
     BARE_CR,
     BARE_LF,
+    NO_WORDS,
     SPACE_IN_CHUNK_SIZE,
-    Words,
     with_word,
 )
 from otel_tap.protocols.http1.head import (
@@ -112,7 +112,7 @@ class MessageReader:
         self._remaining = 0
         self._wire = 0
         self._lost = 0
-        self._ambiguity: Words = ()
+        self._ambiguity = NO_WORDS
 
     @property
     def amid_message(self) -> bool:

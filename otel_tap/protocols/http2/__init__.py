@@ -12,7 +12,7 @@ import struct
 from typing import NamedTuple
 
 from otel_tap.events import DataEvent, Direction
-from otel_tap.exchange import ExchangeError, Role
+from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.counters import Counters

@@ -6,6 +6,7 @@ from typing import Any
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.protocols.counters import Counters
+from otel_tap.protocols.http2.fields import Malformed
 from otel_tap.protocols.http2.frames import (
     PREFACE,
     REQUESTS,
@@ -15,7 +16,6 @@ from otel_tap.protocols.http2.frames import (
     block_of,
     frames_at,
 )
-from otel_tap.protocols.http2.fields import Malformed
 from tests.fuzz.targets import http2
 from tests.unit.http2_talk import frame
 

@@ -18,7 +18,17 @@ SEEDS = (
     b"12:cpu:/docker/" + _ID + b"\n0::/\n",
     b"1 2 0:3 /var/lib/docker/containers/" + _ID + b"/hostname /etc/hostname rw - ext4 d rw\n",
 )
-TOKENS = (b"OTEL_SERVICE_NAME=", b"OTEL_RESOURCE_ATTRIBUTES=", b"%", b",", b"=", b"\0", b":", b"/", _ID)
+TOKENS = (
+    b"OTEL_SERVICE_NAME=",
+    b"OTEL_RESOURCE_ATTRIBUTES=",
+    b"%",
+    b",",
+    b"=",
+    b"\0",
+    b":",
+    b"/",
+    _ID,
+)
 
 
 def check(data: bytes) -> None:

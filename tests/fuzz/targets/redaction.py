@@ -21,12 +21,12 @@ SEEDS = (
     b"https://user:pass@host/p?next=%2Fx%3Fpassword%3D1",
     b'{"password":"' + _SECRET + b'","a":[{"api_key":{"b":1}}],"u":"http://h/?sig=1"}',
     b'{"a":"{\\"secret\\":\\"x\\"}","\\u0070assword":1',
-    b"--B\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nx\r\n--B--\r\n",
+    b'--B\r\nContent-Disposition: form-data; name="password"\r\n\r\nx\r\n--B--\r\n',
     b"a=b&password=1;c=d",
 )
 TOKENS = (
-    b"password", b"token=", b"%3D", b"%25", b"&", b"?", b"#", b"://", b"@", b'":"', b"\\u00", b'\\"',
-    b"--B\r\n", b'name="', _SECRET,
+    b"password", b"token=", b"%3D", b"%25", b"&", b"?", b"#", b"://", b"@", b'":"', b"\\u00",
+    b'\\"', b"--B\r\n", b'name="', _SECRET,
 )  # fmt: skip
 
 _NAMES = SecretNames(RedactionSettings())

@@ -31,6 +31,7 @@ SEEDS = (
 )
 TOKENS = tuple(struct.pack("=I", number) for number in (*range(8), 0xFFFFFFFF))
 
+
 def check(data: bytes) -> None:
     """Decodes `data` as one record."""
     try:
