@@ -5,8 +5,6 @@ tests/fuzz says how more is found.
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.fuzz import conversation
@@ -21,9 +19,7 @@ def test_every_kept_input_of_a_target_holds_its_invariant(name):
     inputs = kept(name)
     assert inputs
     for data in (*inputs, *target.SEEDS, *target.TOKENS, b"", b"\0"):
-        began = time.process_time()
         target.check(data)
-        assert time.process_time() - began < 2, data  # all readers are linear
 
 
 @pytest.mark.parametrize("name", ["http1", "http2"])
