@@ -25,7 +25,8 @@ DEBIAN_CAPTURES := nghttp2-client nghttp2-server nodejs
 # What boots other kernels.
 DEBIAN_KERNELS := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: setup setup-test demo test test-kernels test-compiled captures bench lint format wheel clean
+.PHONY: setup setup-test demo test test-kernels test-compiled captures bench fuzz fuzz-corpus lint format \
+	wheel clean
 
 setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o) $(BCC:%=$(OBJECTS)/bcc/%)
 
@@ -100,6 +101,19 @@ bench: setup build/bench.stamp
 
 build/bench.stamp: build/setup.stamp
 	$(if $(filter 0,$(shell id -u)),$(call install,$(DEBIAN_BENCH)))
+	@touch $@
+
+# Coverage-guided fuzzing of the parsers, one after another: make fuzz SECONDS=600 ONLY=http1
+SECONDS ?= 60
+fuzz: setup build/fuzz.stamp
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ONLY)
+
+# What fuzzing found goes, as few and as small inputs as reach the same code, into tests/fuzz/corpus.
+fuzz-corpus: setup build/fuzz.stamp
+	@$(BIN)/python -m tests.fuzz --merge $(ONLY)
+
+build/fuzz.stamp: build/setup.stamp
+	@$(BIN)/pip install -q --disable-pip-version-check --editable '.[fuzz]' 2>build/pip.log || { tail -20 build/pip.log >&2; exit 1; }
 	@touch $@
 
 lint: setup

@@ -388,6 +388,12 @@ class Agent:
             if self._recorder is not None:
                 self._recorder.writer.clock(self.unix_offset_ns)
 
+    def under_way(self, older_than_ns: int) -> list[tuple[Exchange, Origin]]:
+        """Exchanges that have been open for that long, as they are now, with their processes."""
+        if self._pipeline is None:
+            return []
+        return self._pipeline.under_way(self._now, older_than_ns)
+
     @property
     def finished(self) -> bool:
         """Whether a recording is at its end and its sink has it; never of a live agent."""

@@ -5,7 +5,8 @@ it is over. Promises that every captured byte is given to a protocol once and in
 nothing grows without a bound. Pure: time is that of the events. It must not know what the bytes
 mean; `otel_tap.protocols` does.
 
-Bounds: a connection without an open exchange is forgotten after `FORGET_NS`; at
+Bounds: a connection without an open exchange is forgotten after `FORGET_NS`, and a response that
+runs without a known end is ended when it is silent for so long; at
 `CONNECTION_LIMIT` the oldest is. What a protocol keeps per connection is bounded there.
 """
 
@@ -100,6 +101,7 @@ class Connections:
         "_scanned_ns",
         "_spare",
         "_states",
+        "_stream_timeout_ns",
         "counters",
     )
 
@@ -115,6 +117,7 @@ class Connections:
         self.counters = Counters()
         self._body_limit = body_limit
         self._idle_timeout_ns = idle_timeout_ns
+        self._stream_timeout_ns = max(idle_timeout_ns, FORGET_NS)
         self._emit = emit
         self._on_opaque = on_opaque
         self._spare = spare
@@ -169,7 +172,7 @@ class Connections:
             if protocol.busy:
                 protocol.tick(ktime_ns)
                 if silent_ns >= self._idle_timeout_ns:
-                    protocol.abort(ktime_ns, ExchangeError.TIMEOUT)
+                    protocol.time_out(ktime_ns, streams=silent_ns >= self._stream_timeout_ns)
             elif silent_ns >= FORGET_NS:
                 forgotten.append(state)
         for state in forgotten:
@@ -177,6 +180,20 @@ class Connections:
             # What is not an open exchange may be a session that is told at its end.
             state.protocol.abort(ktime_ns, ExchangeError.TRUNCATED)
             self._remove(state)
+
+    def under_way(self, ktime_ns: int, older_than_ns: int) -> list[Exchange]:
+        """The exchanges that have been open for that long, as they are at `ktime_ns`.
+
+        For somebody who looks: it goes through the whole table, and changes nothing.
+        """
+        begun_ns = ktime_ns - older_than_ns
+        return [
+            exchange
+            for state in self._states.values()
+            if state.protocol.busy
+            for exchange in state.protocol.under_way(ktime_ns)
+            if exchange.start_ktime_ns <= begun_ns
+        ]
 
     def flush(self, ktime_ns: int) -> None:
         """The agent stops: emit everything that is open and forget all connections."""

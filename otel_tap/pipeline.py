@@ -149,6 +149,15 @@ class Pipeline:
         """Time has passed."""
         self.connections.tick(ktime_ns)
 
+    def under_way(self, ktime_ns: int, older_than_ns: int) -> list[tuple[Exchange, Origin]]:
+        """What has been open for that long and passes the filters as it is now, redacted."""
+        seen = []
+        for exchange in self.connections.under_way(ktime_ns, older_than_ns):
+            origin = self._origins.origin(exchange.connection.tgid)
+            if not self._filters or self._filter.matches(exchange, origin):
+                seen.append((self._redactor.redact(exchange), origin))
+        return seen
+
     def flush(self, ktime_ns: int) -> None:
         """The agent stops: what is open is emitted as it is."""
         self.connections.flush(ktime_ns)

@@ -18,6 +18,7 @@ The JSON object of `otel-tap live --output json`, a key being null where nothing
     request_body, response_body      text of the captured content; null unless bodies are enabled
     truncated                        true if some bytes of the exchange were not captured
     lost_bytes                       how many
+    ambiguity                        words for what readers of HTTP may differ about (a list)
     tls                              library the plain text was taken from; null for plain TCP
     local, peer                      "address:port"
     peer_evidence                    what proved the peer: "socket", "nested_call", ...
@@ -41,6 +42,9 @@ from otel_tap.events import Address, TlsLibrary
 from otel_tap.exchange import Exchange, Role
 from otel_tap.messages import Body, Field, Request, Response, field_value
 from otel_tap.origin import Origin
+from otel_tap.protocols.http1.ambiguity import ambiguity_of
+
+Identity = tuple[int, str, int | None, int]
 
 _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 
@@ -49,13 +53,32 @@ _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 class ExchangeView:
     """What is shown of one exchange; every text is safe for a terminal.
 
-    `wall_offset_ns` added to a ktime_ns gives nanoseconds since 1970.
+    `wall_offset_ns` added to a ktime_ns gives nanoseconds since 1970. `running`: it is not over,
+    and what is shown is how it was when somebody last looked.
     """
 
     exchange: Exchange
     origin: Origin
     wall_offset_ns: int
+    running: bool = False
     _line: str = ""  # made once: a filter asks for the lines of all rows at every drawing
+
+    def look(self, exchange: Exchange) -> None:
+        """How it is now."""
+        self.exchange = exchange
+        self._line = ""
+
+    @property
+    def identity(self) -> Identity:
+        """The same of an exchange while it runs and when it is over."""
+        exchange = self.exchange
+        position = exchange.position
+        return (
+            exchange.connection.connection_id,
+            position.kind,
+            position.offset,
+            exchange.start_ktime_ns,
+        )
 
     @property
     def time(self) -> str:
@@ -97,8 +120,9 @@ class ExchangeView:
 
     @property
     def duration(self) -> str:
-        """First to last byte."""
-        return short_duration(self.exchange.duration_ns)
+        """First to last byte, or to now."""
+        shown = short_duration(self.exchange.duration_ns)
+        return f"{shown}+" if self.running else shown
 
     @property
     def size(self) -> str:
@@ -106,13 +130,15 @@ class ExchangeView:
         if self.exchange.websocket is not None:
             return short_size(websocket_view.moved(self.exchange.websocket))
         response = self.exchange.response
-        return short_size(response.body.size) if response is not None else "-"
+        if response is None:
+            return "-"
+        return short_size(response.body.size) + ("+" if self.running else "")
 
     @property
     def notes(self) -> str:
         """Where and what else: `peer=192.0.2.1:443 container=0123456789ab lost=12B`."""
         exchange, container = self.exchange, self.origin.container
-        notes = []
+        notes = ["running"] if self.running else []
         if exchange.connection.peer is not None:
             notes.append(f"peer={_address(exchange.connection.peer)}")
         if container is not None:
@@ -126,6 +152,7 @@ class ExchangeView:
             lost = websocket_view.lost(exchange.websocket)
         if lost:
             notes.append(f"lost={lost}B")
+        notes += [f"ambiguity={word}" for word in ambiguity_of(exchange)]
         return " ".join(notes)
 
     def line(self) -> str:
@@ -158,9 +185,11 @@ class ExchangeView:
             ("local", _address(connection.local)),
             ("tls", connection.tls.value or "none"),
             ("connection", "reused" if exchange.reused else None),
-            ("duration", self.duration),
+            ("running", f"{self.duration}, {self.size} so far" if self.running else None),
+            ("duration", None if self.running else self.duration),
             ("error", exchange.error.value if exchange.error is not None else None),
             ("lost", f"{exchange.lost_bytes} B" if exchange.lost_bytes else None),
+            ("ambiguity", " ".join(ambiguity_of(exchange))),
         ]
         shown = [(name, safe(value)) for name, value in rows if value]
         if exchange.websocket is not None:
@@ -259,6 +288,7 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "response_body": _body(response.body) if response is not None else None,
         "truncated": exchange.lost_bytes > 0,
         "lost_bytes": exchange.lost_bytes,
+        "ambiguity": list(ambiguity_of(exchange)),
         "tls": connection.tls.value or None,
         "local": _address(connection.local) or None,
         "peer": _address(connection.peer) or None,

@@ -107,6 +107,10 @@ class Agent(Protocol):
         """Detach, end what is under way, hand over what is not sent yet."""
         ...
 
+    def under_way(self, older_than_ns: int) -> list[tuple[Exchange, Origin]]:
+        """Exchanges that have been open for that long, as they are now."""
+        ...
+
     def status(self) -> Status:
         """The counters now."""
         ...

@@ -188,6 +188,7 @@ class Redactor:
             request.lost_bytes,
             request.complete,
             request.headers_incomplete,
+            request.ambiguity,
         )
 
     def _redact_response(self, response: Response) -> Response:
@@ -212,6 +213,7 @@ class Redactor:
             response.complete,
             response.interim,
             response.headers_incomplete,
+            response.ambiguity,
         )
 
     def _redact_fields(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:

@@ -107,6 +107,18 @@ class Protocol:
         """Emit all that is open, with `error`. Bytes may follow after a time-out only."""
         raise NotImplementedError
 
+    def time_out(self, ktime_ns: int, *, streams: bool) -> None:  # noqa: ARG002 - for others
+        """Nothing moved for the idle limit: what waits is over.
+
+        `streams`: nor for the limit of responses whose end only their end tells; before that, such
+        a response goes on.
+        """
+        self.abort(ktime_ns, ExchangeError.TIMEOUT)
+
+    def under_way(self, ktime_ns: int) -> list[Exchange]:  # noqa: ARG002 - for others
+        """The open exchanges as they are now, without an effect; `ktime_ns` is now."""
+        return []
+
     def tick(self, ktime_ns: int) -> None:
         """Time has passed, about a second since the last call."""
 

@@ -41,6 +41,7 @@ LOST_BYTES = "otel_tap.capture.lost_bytes"
 TLS_LIBRARY = "otel_tap.tls.library"
 CONNECTION_REUSED = "otel_tap.connection.reused"
 PEER_EVIDENCE = "otel_tap.peer.evidence"
+HTTP_AMBIGUITY = "otel_tap.http.ambiguity"
 
 NETWORK_PROTOCOL_NAME = "network.protocol.name"
 WEBSOCKET_SESSION_EVENT = "otel_tap.websocket.session"
@@ -122,6 +123,7 @@ SPAN_ATTRIBUTES = OPT_IN_ATTRIBUTES | {
     TLS_LIBRARY,
     CONNECTION_REUSED,
     PEER_EVIDENCE,
+    HTTP_AMBIGUITY,
 }
 """Attributes of spans; besides, allowed headers under their two prefixes."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
 from otel_tap.messages import UNKNOWN, Request, Response
 from otel_tap.privacy import Redactor
+from otel_tap.protocols.http1.ambiguity import repeats_host
 from otel_tap.telemetry import names
 from otel_tap.telemetry.attributes import FORWARDED, AttributeEncoder
 from otel_tap.telemetry.blocks import Blocks, Common, display
@@ -100,10 +101,13 @@ class RecordEncoder:
         request = exchange.request
         attributes = [b""]  # the tag that joins them goes before each
         first = _NO_FIELDS
+        doubtful = False
         if request is not None:
             first = dict(request.fields)
+            doubtful = request.ambiguity != ()
             if len(first) != len(request.fields):
                 first = dict(reversed(request.fields))  # of equal names, the first one stays
+                doubtful = doubtful or repeats_host(request)
             common, shown = self._of_request(attributes, exchange, request, first)
         else:
             common, shown = self._of_any(attributes, exchange, None, b"?", first)
@@ -111,7 +115,8 @@ class RecordEncoder:
         lost = 0 if request is None else request.lost_bytes
         if response is not None:
             lost += response.lost_bytes
-        if lost or self._asks_more or exchange.error is _TRUNCATED:
+            doubtful = doubtful or response.ambiguity != ()
+        if lost or doubtful or self._asks_more or exchange.error is _TRUNCATED:
             self._attributes.more(attributes, exchange, lost)
         trace_id, span_id, parent_id, flags, trace_state = self._identities.of(
             exchange, first if self._reads_context else _NO_FIELDS

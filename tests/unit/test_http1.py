@@ -330,11 +330,35 @@ def test_names_of_any_case_bare_line_feeds_and_folded_lines_are_read():
     ],
 )
 def test_a_head_whose_framing_readers_would_dispute_is_malformed(fields):
-    wire = Wire().opened().request(b"POST / HTTP/1.1\r\n" + fields + b"\r\n\r\nx")
+    wire = Wire().opened().request(b"POST / HTTP/1.1\r\nA: b\r\n" + fields + b"\r\n\r\nx")
+    assert not wire.exchanges
+    wire.response(OK + OK)
     assert wire.opaque == [1]
     assert wire.counters.messages_malformed == 1
-    (exchange,) = wire.exchanges
-    assert summary(exchange) == ((b"POST", b"/"), None, ExchangeError.MALFORMED)
+    exchange = wire.exchanges[0]
+    assert summary(exchange) == ((b"POST", b"/"), 200, ExchangeError.MALFORMED)
+    assert exchange.request.fields[0] == (b"a", b"b")
+    assert exchange.request.ambiguity
+
+
+def test_what_the_peer_made_of_a_refused_request_is_waited_for_no_longer_than_the_connection():
+    refused = b"GET /a HTTP/1.1\r\nContent-Length: x\r\n\r\n"
+    for end in (
+        lambda wire: wire.closed(CloseReason.INGRESS_END),
+        lambda wire: wire.closed(CloseReason.RESET).later(2 * SECOND),
+        lambda wire: wire.response(b"\x00 no HTTP/1.1 at all\r\n\r\n"),
+        lambda wire: wire.response(b"", lost=10).later(61 * SECOND).response(b"x"),
+    ):
+        wire = Wire().opened().request(GET).response(OK).request(refused)
+        assert len(wire.exchanges) == 1
+        end(wire)
+        assert summary(wire.exchanges[1]) == ((b"GET", b"/a"), None, ExchangeError.MALFORMED)
+        assert len(wire.exchanges) == 2
+
+
+def test_bytes_that_are_no_request_at_all_are_not_waited_with():
+    wire = Wire().opened().request(GET).response(OK).request(b"\x00\x01\r\n\r\n")
+    assert wire.opaque == [1]
 
 
 @pytest.mark.parametrize("line", [b"x", b"-1", b"0x1", b"1_0", b"", b"f" * 16, b"1 1"])
@@ -357,8 +381,9 @@ def test_a_head_beyond_its_bound_is_malformed(pieces):
     wire = Wire().opened().request(b"GET / HTTP/1.1\r\n")
     for _ in range(pieces):
         wire.request(b"X-A: " + b"a" * (70_000 // pieces) + b"\r\n")
+    wire.response(b"HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n")
     assert wire.opaque == [1]
-    assert summary(wire.exchanges[0]) == ((b"GET", b"/"), None, ExchangeError.MALFORMED)
+    assert summary(wire.exchanges[0]) == ((b"GET", b"/"), 431, ExchangeError.MALFORMED)
 
 
 def test_garbage_behind_a_response_is_malformed_and_ends_the_reading():

@@ -28,6 +28,7 @@ from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
+from otel_tap.protocols.http1.under_way import seen_now
 
 OPEN_LIMIT = 1024  # requests without response on one connection
 
@@ -91,6 +92,14 @@ class Pairing(Listener):
     def busy(self) -> bool:
         """Whether an exchange is open that was not emitted."""
         return any(not exchange.emitted for exchange in self._open)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request is open whose response is not over."""
+        return any(
+            one.request_state != ABSENT and one.response_state != OVER and not one.emitted
+            for one in self._open
+        )
 
     @property
     def at_rest(self) -> bool:
@@ -294,6 +303,25 @@ class Pairing(Listener):
             if exchange.error is None:
                 exchange.error = error
             self._emit(exchange)
+
+    def under_way(
+        self, now_ns: int, request: Request | None, response: Response | None
+    ) -> list[Exchange]:
+        """The open exchanges as they are; the messages are the ones under way, so far."""
+        connection = self._carrier.connection
+        seen = [
+            seen_now(
+                one,
+                connection,
+                self.role,
+                now_ns,
+                request if one is self._request else None,
+                response if one is self._response else None,
+            )
+            for one in self._open
+            if not one.emitted and one is not self._orphan
+        ]
+        return [exchange for exchange in seen if exchange is not None]
 
     # Decisions.
 

@@ -11,13 +11,14 @@ from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Request
 from otel_tap.protocols.counters import Counters
+from otel_tap.protocols.http1.ambiguity import BAD_CODING, BARE_LF, CODING_IN_1_0
 from otel_tap.protocols.http1.head import (
     CHUNKED,
+    NOT_CODED,
     OTHER_CODING,
     HeadParser,
     Malformed,
     begins_request,
-    split_request_line,
 )
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.reader import CHUNK_SIZE, FIXED, HOLD, START, MessageReader
@@ -46,6 +47,11 @@ class RequestReader(MessageReader):
     def holds(self) -> bool:
         """Whether the last request asks to switch, and nothing that came behind it was lost."""
         return self._state == HOLD
+
+    @property
+    def refused(self) -> bool:
+        """Whether reading ended with a request that is known, but not where it ends."""
+        return self.failed and self._method != b""
 
     def release(self) -> list[DataEvent]:
         """The response to a CONNECT or Upgrade decided: HTTP/1 goes on, or another reader.
@@ -98,13 +104,22 @@ class RequestReader(MessageReader):
 
     def _take_head(self, head: bytes) -> None:
         lines = head.split(b"\n")
-        self._method, self._target, self._version = split_request_line(lines[0])
-        self._fields, length, coding, upgrade = self._heads.section(lines, 1, len(lines) - 2)
+        heads = self._heads
+        self._method, self._target, self._version = heads.request_line(lines[0])
+        self._fields, length, coding, upgrade = heads.section(lines, 1, len(lines) - 2)
+        self._take_doubts()
+        if not lines[-2]:
+            self._doubt(BARE_LF)
         connect = self._method == b"CONNECT"
-        self._switches = connect or upgrade
-        if coding == OTHER_CODING:
-            raise Malformed  # RFC 9112 6.3: where such a request ends cannot be known
+        self._switches = (connect or upgrade) and coding < OTHER_CODING
         self._listener.request_head(self._method, switches=self._switches)
+        if coding != NOT_CODED:
+            if self._version == "1.0":
+                self._doubt(CODING_IN_1_0)
+            if coding == OTHER_CODING:
+                self._doubt(BAD_CODING)
+            if coding >= OTHER_CODING:
+                raise Malformed  # RFC 9112 6.3: where such a request ends cannot be known
         if coding == CHUNKED:
             self._state = CHUNK_SIZE
         elif length > 0 and not connect:
@@ -118,11 +133,12 @@ class RequestReader(MessageReader):
         if len(lines) < 2:
             return
         try:
-            self._method, self._target, self._version = split_request_line(lines[0])
+            self._method, self._target, self._version = self._heads.request_line(lines[0])
         except Malformed:
             self._method = b""
             return
-        self._fields = self._partial_section(lines)[0]
+        self._fields = self._heads.section(lines, 1, len(lines) - 1)[0]
+        self._take_doubts()
         self._listener.request_head(self._method, switches=False)
 
     def _deliver(self, error: ExchangeError | None) -> None:
@@ -145,6 +161,7 @@ class RequestReader(MessageReader):
             self._wire,
             self._lost,
             complete,
+            ambiguity=self._ambiguity,
         )
 
     def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's

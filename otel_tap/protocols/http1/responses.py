@@ -11,9 +11,12 @@ from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Response
 from otel_tap.protocols.counters import Counters
+from otel_tap.protocols.http1.ambiguity import BARE_LF, CODING_IN_1_0
 from otel_tap.protocols.http1.head import (
+    BROKEN,
     CHUNKED,
     NO_LENGTH,
+    NOT_CODED,
     OTHER_CODING,
     HeadParser,
     Malformed,
@@ -70,7 +73,12 @@ class ResponseReader(MessageReader):
         lines = head.split(b"\n")
         status, reason, version = self._heads.status_line(lines[0])
         fields, length, coding, _ = self._heads.section(lines, 1, len(lines) - 2)
+        self._take_doubts()
+        if not lines[-2]:
+            self._doubt(BARE_LF)
         if status < 200 and status != 101:
+            if coding == BROKEN:
+                raise Malformed
             if len(self._interim) < _INTERIM_LIMIT:
                 self._interim = (*self._interim, status)
             self._state = START
@@ -81,6 +89,11 @@ class ResponseReader(MessageReader):
         self._version = version
         self._fields = fields
         method = self._listener.response_begins(self._tid, self._first_begin_ns)
+        if coding != NOT_CODED:
+            if version == "1.0":
+                self._doubt(CODING_IN_1_0)
+            if coding == BROKEN:
+                raise Malformed
         if (
             method == b"HEAD"
             or status in (101, 204, 304)
@@ -114,7 +127,8 @@ class ResponseReader(MessageReader):
         if status < 200 and status != 101:
             return
         self._status = status
-        self._fields = self._partial_section(lines)[0]
+        self._fields = self._heads.section(lines, 1, len(lines) - 1)[0]
+        self._take_doubts()
         self._listener.response_begins(self._tid, self._first_begin_ns)
 
     def _deliver(self, error: ExchangeError | None) -> None:
@@ -138,6 +152,7 @@ class ResponseReader(MessageReader):
             self._lost,
             complete,
             self._interim,
+            ambiguity=self._ambiguity,
         )
 
     def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's
