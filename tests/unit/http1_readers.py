@@ -26,8 +26,15 @@ def _message(message: Request | Response) -> Any:
     return start, message.fields, message.body.content, message.trailers
 
 
+DECLINED = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
 def we_read_requests(data: bytes) -> Reading:
-    wire = Wire().opened().request(data).closed().later(2 * SECOND)
+    # What is behind a request to switch protocols is read when the switch was declined.
+    wire = Wire().opened().request(data)
+    for _ in range(3):
+        wire.response(DECLINED)
+    wire.closed().later(2 * SECOND)
     return _ours(wire, [one.request for one in wire.exchanges])
 
 

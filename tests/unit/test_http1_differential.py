@@ -195,7 +195,7 @@ DIFFERENCES: list[tuple[tuple[str, str, str], str, list[bytes]]] = [
         ],
     ),
     (
-        ("read", "other", "same"),
+        ("read", "other", "stops"),
         "h11 reads a content of CONNECT, which has none (RFC 9110 9.3.6)",
         [b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab"],
     ),

@@ -310,13 +310,9 @@ class MessageReader:
             elif state == UNTIL_CLOSE:
                 self._take(payload, at, size - at)
                 at = size
-            elif state == HOLD and self._begins(payload, at):
-                self._state = START
             else:
                 self._leave(event, at)
                 at = size
-                if state == HOLD:
-                    self._lose(lost=False)  # a request may be in what is skipped
 
     def _take(self, payload: bytes, at: int, count: int) -> None:
         self._body_size += count
