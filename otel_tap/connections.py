@@ -28,6 +28,7 @@ from otel_tap.events import (
 )
 from otel_tap.exchange import Connection, Exchange, ExchangeError
 from otel_tap.protocols import Carrier, Opaque, Protocol, Spare
+from otel_tap.protocols.content import ContentRules
 from otel_tap.protocols.counters import Counters
 from otel_tap.protocols.detection import Detection
 from otel_tap.protocols.http1.head import HeadParser
@@ -82,7 +83,7 @@ class Connections:
 
     `emit` gets every exchange once. `on_opaque` gets the id of a connection whose bytes are not
     read any more, so that the kernel can stop copying them; `spare` gets ranges of streams of which
-    it can leave out the bytes.
+    it can leave out the bytes; `content_rules` choose exchanges whose contents are read.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class Connections:
         "_by_socket",
         "_by_tgid",
         "_closing",
+        "_content_rules",
         "_emit",
         "_heads",
         "_idle_timeout_ns",
@@ -110,6 +112,7 @@ class Connections:
         emit: Callable[[Exchange], None],
         on_opaque: Callable[[int], None] | None = None,
         spare: Spare | None = None,
+        content_rules: ContentRules | None = None,
     ) -> None:
         self.counters = Counters()
         self._body_limit = body_limit
@@ -117,6 +120,7 @@ class Connections:
         self._emit = emit
         self._on_opaque = on_opaque
         self._spare = spare
+        self._content_rules = content_rules
         self._heads = HeadParser()
         self._opaque = Opaque(self.counters)
         self._states: dict[int, ConnectionState] = {}
@@ -361,7 +365,13 @@ class Connections:
             connection_id, tgid, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, False
         )
         carrier = Carrier(
-            connection, self.counters, self._body_limit, self._emit, self._opaque, self._spare
+            connection,
+            self.counters,
+            self._body_limit,
+            self._emit,
+            self._opaque,
+            self._spare,
+            self._content_rules,
         )
         state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
         self._states[connection_id] = state

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Connection, Exchange, ExchangeError
+from otel_tap.protocols.content import ContentRules
 from otel_tap.protocols.counters import Counters
 
 Spare = Callable[[int, Direction, int, int], None]
@@ -26,11 +27,13 @@ class Carrier:
     `connection` is replaced when more is learned; a protocol reads it when it emits. `opaque` is
     the successor to choose when the streams are not to be read any further. `spare` takes the
     id of the connection and a range of offsets of one of its streams that need not be copied.
+    `content_rules` choose exchanges whose contents are read while they flow.
     """
 
     __slots__ = (
         "body_limit",
         "connection",
+        "content_rules",
         "counters",
         "deliver",
         "exchange_count",
@@ -46,6 +49,7 @@ class Carrier:
         deliver: Callable[[Exchange], None],
         opaque: Protocol,
         spare: Spare | None = None,
+        content_rules: ContentRules | None = None,
     ) -> None:
         self.connection = connection
         self.counters = counters
@@ -53,6 +57,7 @@ class Carrier:
         self.deliver = deliver
         self.opaque = opaque
         self.spare = spare
+        self.content_rules = content_rules
         self.exchange_count = 0  # begun so far, over all protocols of the connection
 
 

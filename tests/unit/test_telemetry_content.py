@@ -8,6 +8,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import EMPTY_BODY, Body, Field
+from otel_tap.privacy import Redactor
 from otel_tap.telemetry import TelemetrySettings
 from otel_tap.telemetry.content import content_attribute
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE
@@ -27,8 +28,10 @@ def cut_off(content: bytes) -> Body:
 
 def logged(body: Body, *fields: Field, limit: int = 65536):
     """A body as an attribute, and whether it was cut."""
-    attribute, cut = content_attribute("body", body, fields, limit)
-    return read(LogRecord.FromString(LOG_ATTRIBUTE + attribute).attributes)["body"], cut
+    readable = Redactor().readable(body, fields, limit)
+    attribute = content_attribute("body", readable)
+    found = read(LogRecord.FromString(LOG_ATTRIBUTE + attribute).attributes)["body"]
+    return found, readable.cut
 
 
 def answered(body: Body):

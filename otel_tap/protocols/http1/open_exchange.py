@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from otel_tap.exchange import Connection, ExchangeError, Position, Role
 from otel_tap.messages import Request, Response
+from otel_tap.protocols.content import ReadExchange
 
 ABSENT = 0  # not begun, or unknown for good
 UNDER_WAY = 1
@@ -49,6 +50,7 @@ class OpenExchange:
         "into_event",
         "method",
         "offset",
+        "read",
         "request",
         "request_end_ns",
         "request_state",
@@ -78,6 +80,7 @@ class OpenExchange:
         self.tcp_position = -1
         self.into_event = 0
         self.switches = False
+        self.read: ReadExchange | None = None  # who reads its contents
         self.doubtful = False  # requests may have passed unseen just before it
         self.answered = False  # ... and a response seen since answers them
         self.emitted = False

@@ -28,6 +28,10 @@ from otel_tap.protocols.http1.reader import (
     UNTIL_CLOSE,
     MessageReader,
 )
+from otel_tap.protocols.reading import response_reader
+
+EVENT_STREAM = b"event-stream"
+"""A head without these bytes is not that of an event stream; nobody writes them otherwise."""
 
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
@@ -72,6 +76,9 @@ class ResponseReader(MessageReader):
         self._version = version
         self._fields = fields
         method = self._listener.response_begins(self._tid, self._first_begin_ns)
+        read = self._listener.response_is_read()
+        if read is not None or EVENT_STREAM in head:
+            self._reading = response_reader(fields, read)
         if (
             method == b"HEAD"
             or status in (101, 204, 304)
@@ -128,6 +135,8 @@ class ResponseReader(MessageReader):
             self._lost,
             complete,
             self._interim,
+            False,
+            None if self._reading is None else self._reading.events(),
         )
 
     def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's
