@@ -215,13 +215,12 @@ class _Brotli(_Stage):
                 try:
                     part = decoder.process(piece, output_buffer_limit=_STEP)
                 except self._error as error:
-                    if not decoder.is_finished():
-                        raise Undecodable from error
-                    self.ended = self.has_surplus = True
-                    return
+                    # Also bytes behind the end in one piece with it; browsers refuse them, too.
+                    raise Undecodable from error
                 if part:
                     yield part
-                if decoder.can_accept_more_data():
+                # Output may be due though all input went in.
+                if not part or (len(part) < _STEP and decoder.can_accept_more_data()):
                     break
                 piece = b""
             self.ended = decoder.is_finished()

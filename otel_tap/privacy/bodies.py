@@ -21,7 +21,7 @@ from otel_tap.media_type import (
     wide_charset_of,
 )
 from otel_tap.messages import Body, Field
-from otel_tap.privacy.content import redact_content
+from otel_tap.privacy.content import looks_like_json, redact_content
 from otel_tap.privacy.rules import SecretNames
 
 
@@ -78,11 +78,12 @@ class BodyRedactor:
         content = plain.content
         charset = charset_of(media_type)
         wide = _wide_charset(content, charset)
+        searched = content
         if wide is not None:
             text = text_of(content, wide, cut=cut)
             searched = content.decode(wide, "replace").encode() if text is None else text
             redacted = self.content(searched, media_type)
-            if text is not None or redacted is not searched:
+            if text or redacted is not searched:
                 content = redacted
                 # Of a charset that was not said, nobody would read it as text.
                 is_text, charset = charset is not None, "utf-8"
@@ -91,7 +92,7 @@ class BodyRedactor:
         else:
             content = self.content(content, media_type)
             is_text = charset is not None
-        if plain.content and not content:
+        if searched and not content:
             return self._dropped()
         if len(content) > limit:  # by what stands for secrets, or by UTF-8
             content, cut = content[:limit], True
@@ -119,9 +120,9 @@ class BodyRedactor:
             # What a decoder holds back can stand there in plain: raw blocks, bytes behind the end.
             seen_all = plain.exact
         redacted = self._in_charset(content, media_type)
-        if redacted is content and seen_all:
+        if redacted is content and (seen_all or not is_searched(media_type, content)):
             return body
-        if not redacted and not (redacted is content and seen_all):
+        if not redacted:
             return self._dropped_body(body)
         return Body(encoded(redacted, codings), body.size, truncated=body.truncated or not seen_all)
 
@@ -152,11 +153,12 @@ def _wide_charset(content: bytes, charset: str | None) -> str | None:
     return wide_charset_of(content) if b"\0" in content[:4] or content[:1] >= b"\xfe" else None
 
 
-def is_searched(media_type: bytes) -> bool:
+def is_searched(media_type: bytes, beginning: bytes = b"") -> bool:
     """Whether secrets would be looked for in a body of this type, were it readable."""
     kind = essence_of(media_type)
     return (
-        kind in (b"", b"text/plain", b"text/event-stream")
+        looks_like_json(beginning)
+        or kind in (b"", b"text/plain", b"text/event-stream")
         or b"json" in kind
         or b"form" in kind
         or kind.startswith(b"multipart/")

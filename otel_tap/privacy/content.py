@@ -62,13 +62,14 @@ def redact_content(
             names,
             lambda part, part_type: redact_content(part, part_type, names, depth=depth + 1),
         )
-    if (
-        b"json" in kind
-        or kind == b"text/event-stream"
-        or content.lstrip(_BEFORE_JSON)[:1] in (b"{", b"[")
-    ):
+    if b"json" in kind or kind == b"text/event-stream" or looks_like_json(content):
         return redact_json(content, names)
     return content
+
+
+def looks_like_json(content: bytes) -> bool:
+    """Whether a content begins as JSON does, whatever its type says."""
+    return content.lstrip(_BEFORE_JSON)[:1] in (b"{", b"[")
 
 
 def redact_json(content: bytes, names: SecretNames, *, depth: int = 0) -> bytes:
