@@ -23,6 +23,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'[^"\\]*+')
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]*+")
 _SKIPPED = re.compile(rb'[^"{}\[\]]*+')
+_PLAIN = re.compile(r"[^.\[\]]+")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 # What may come next.
@@ -197,11 +198,12 @@ class JsonScan(ContentSink):
         self._keep = False
         if self._is_key:
             above = self._places[-1]
-            # A key that is not known leads nowhere: no place begins with a dot.
-            key = "." if text is None else text
+            # A key that is not known, or could be taken for a place, leads nowhere.
+            plain = text is not None and _PLAIN.fullmatch(text) is not None
+            key = text if text is not None and plain else "."
             self._place = f"{above}.{key}" if above else key
             self._state = _COLON
-            if text is not None:
+            if plain:
                 self.named(self._place)
             return
         if text is not None:

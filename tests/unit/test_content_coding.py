@@ -116,7 +116,8 @@ def test_a_broken_content_gives_nothing_or_a_beginning(content, coder, at, byte)
     name, code = coder
     whole = bytearray(code(content))
     whole[at % len(whole)] = byte
-    assert decoded(bytes(whole), (name,), len(content) + 50) is not False
+    found = decoded(bytes(whole), (name,), len(content) + 50)
+    assert found is None or len(found.content) <= len(content) + 50
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def zeros(name: bytes, size: int) -> bytes:
     if name == b"br":
         compressor = brotli.Compressor(quality=1)
         parts = [compressor.process(block) for _ in range(size // MIB)]
-        return b"".join(parts) + compressor.finish()
+        return bytes(b"".join(parts) + compressor.finish())
     if name == b"zstd":
         frame = zstandard.ZstdCompressor(level=1).compressobj()
         parts = [frame.compress(block) for _ in range(size // MIB)]
