@@ -64,6 +64,9 @@ class _RequestScan(JsonScan):
             elif isinstance(value, int):
                 self.parameters[name] = value
 
+    def bare_word(self, place: str, word: bytes) -> None:
+        """No parameter."""
+
     def closed(self, place: str) -> None:
         """Nothing depends on it."""
 
@@ -71,11 +74,13 @@ class _RequestScan(JsonScan):
 class _ResponseScan(JsonScan):
     """What the answer says, be it in one document or in many."""
 
-    __slots__ = ("_answered_by", "_index", "_names", "_reason", "answered", "id", "model",
-                 "reasons", "usage", "whole")  # fmt: skip
+    __slots__ = ("_answered_by", "_ends", "_index", "_names", "_reason", "answered", "ended", "id",
+                 "model", "reasons", "usage", "whole")  # fmt: skip
 
     def __init__(self, interface: Interface) -> None:
-        super().__init__(frozenset(interface.response))
+        super().__init__(frozenset(interface.response) | {place for place, _ in interface.ends})
+        self._ends = interface.ends
+        self.ended = False  # it said so itself
         self._names = interface.response
         self._answered_by = interface.answered_by
         self.answered = False
@@ -99,7 +104,9 @@ class _ResponseScan(JsonScan):
 
     def found(self, place: str, value: Scalar) -> None:
         """A name or a count; later pieces know better."""
-        name = self._names[place]
+        if (place, value) in self._ends:
+            self.ended = True
+        name = self._names.get(place, "")
         if name == "id":
             self.id = _name(value) or self.id
         elif name == "model":
@@ -112,8 +119,13 @@ class _ResponseScan(JsonScan):
         elif name == "index":
             if _is_count(value) and isinstance(value, int):
                 self._index = value
-        elif _is_count(value) and isinstance(value, int):
+        elif name and _is_count(value) and isinstance(value, int):
             self.usage[name] = value
+
+    def bare_word(self, place: str, word: bytes) -> None:
+        """The end of a stream."""
+        if (place, word.decode()) in self._ends:
+            self.ended = True
 
     def closed(self, place: str) -> None:
         """A choice is over: its reason goes to its index, or to the next one."""
@@ -157,7 +169,7 @@ class Call(ReadExchange):
         )
         if not asked and not response.answered:
             return None
-        whole = response_complete and response.whole and response.answered
+        whole = (response_complete or response.ended) and response.whole and response.answered
         usage: list[tuple[str, int]] = []
         reasons: tuple[str, ...] = ()
         if whole:

@@ -35,9 +35,12 @@ class Interface:
     request: Final[dict[str, str]]  # place -> name
     response: Final[dict[str, str]]
     streams_unasked: Final[bool] = False  # unless `stream` is false
+    # Places and values by which a stream says that it is over; clients often close right then.
+    ends: Final[tuple[tuple[str, str | bool], ...]] = ()
     adds_cached: Final[bool] = False  # cached tokens are not in the count of input tokens
 
 
+_DONE = (("[]", "DONE"),)  # `data: [DONE]`
 _OPENAI_REQUEST = {
     "model": "model",
     "stream": "stream",
@@ -98,9 +101,11 @@ def _within(key: str, places: dict[str, str]) -> dict[str, str]:
     return {f"{key}.{place}": name for place, name in places.items()}
 
 
-_CHAT = Interface(CHAT, OPENAI, "messages", "choices", _OPENAI_REQUEST, _OPENAI_RESPONSE)
+_CHAT = Interface(
+    CHAT, OPENAI, "messages", "choices", _OPENAI_REQUEST, _OPENAI_RESPONSE, ends=_DONE
+)
 _COMPLETIONS = Interface(
-    TEXT_COMPLETION, OPENAI, "prompt", "choices", _OPENAI_REQUEST, _OPENAI_RESPONSE
+    TEXT_COMPLETION, OPENAI, "prompt", "choices", _OPENAI_REQUEST, _OPENAI_RESPONSE, ends=_DONE
 )
 _EMBEDDINGS = Interface(
     EMBEDDINGS,
@@ -124,6 +129,7 @@ _RESPONSES = Interface(
     },
     # Streamed, each state of the response is in an event of its own.
     _RESPONSES_RESPONSE | _within("response", _RESPONSES_RESPONSE),
+    ends=(("type", "response.completed"), ("type", "response.incomplete")),
 )
 _MESSAGES = Interface(
     CHAT,
@@ -142,10 +148,18 @@ _MESSAGES = Interface(
     _ANTHROPIC_MESSAGE
     | {"stop_reason": "finish", "delta.stop_reason": "finish"}
     | _within("message", _ANTHROPIC_MESSAGE),
+    ends=(("type", "message_stop"),),
     adds_cached=True,
 )
 _OLLAMA_CHAT = Interface(
-    CHAT, OLLAMA, "messages", "done", _OLLAMA_REQUEST, _OLLAMA_RESPONSE, streams_unasked=True
+    CHAT,
+    OLLAMA,
+    "messages",
+    "done",
+    _OLLAMA_REQUEST,
+    _OLLAMA_RESPONSE,
+    streams_unasked=True,
+    ends=(("done", True),),
 )
 _OLLAMA_GENERATE = Interface(
     TEXT_COMPLETION,
@@ -155,6 +169,7 @@ _OLLAMA_GENERATE = Interface(
     _OLLAMA_REQUEST,
     _OLLAMA_RESPONSE,
     streams_unasked=True,
+    ends=(("done", True),),
 )
 _OLLAMA_EMBED = Interface(
     EMBEDDINGS, OLLAMA, "input", "embeddings", {"model": "model"}, _OLLAMA_RESPONSE

@@ -23,6 +23,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'[^"\\]*+')
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]*+")
 _SKIPPED = re.compile(rb'[^"{}\[\]]*+')
+_SCALAR_BEGINS = b"-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PLAIN = re.compile(r"[^.\[\]]+")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
@@ -69,6 +70,10 @@ class JsonScan(ContentSink):
 
     def found(self, place: str, value: Scalar) -> None:
         """A wanted scalar."""
+        raise NotImplementedError
+
+    def bare_word(self, place: str, word: bytes) -> None:
+        """A word without quotes at a wanted place that JSON does not know, such as `[DONE]` has."""
         raise NotImplementedError
 
     def named(self, place: str) -> None:
@@ -139,7 +144,7 @@ class JsonScan(ContentSink):
             self._next_in_container()
         elif byte == _CLOSE_ARRAY:
             self._close(byte)
-        elif byte in b"-0123456789tfn":
+        elif byte in _SCALAR_BEGINS:
             self._text.clear()
             self._state = _IN_SCALAR
         else:
@@ -222,6 +227,8 @@ class JsonScan(ContentSink):
                 self.found(self._place, _WORDS[text])
             elif len(text) <= _MAX_NUMBER and _NUMBER.fullmatch(text):
                 self.found(self._place, json.loads(text))
+            else:
+                self.bare_word(self._place, text)
         self._after_value()
         return stop
 

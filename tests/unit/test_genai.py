@@ -333,10 +333,23 @@ def test_counts_that_a_loss_may_have_corrected_are_not_given(lost):
 def test_a_stream_that_breaks_off_has_no_counts():
     wire = Wire(body_limit=0, content_rules=GenAiRules()).opened()
     wire.request(asking(b"/v1/messages", ANTHROPIC | {"stream": True}))
-    wire.response(head(ANTHROPIC_STREAM) + b"Content-Length: 9999\r\n\r\n" + ANTHROPIC_STREAM)
+    stream = ANTHROPIC_STREAM[: ANTHROPIC_STREAM.index(b"message_stop")]
+    wire.response(head(stream) + b"Content-Length: 9999\r\n\r\n" + stream)
     wire.connections.flush(wire.now)
     (exchange,) = wire.exchanges
     assert exchange.genai == replace(ANTHROPIC_SAID, finish_reasons=(), usage=())
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if "streamed" in name])
+def test_a_stream_that_said_its_end_has_its_counts_though_the_client_left(name):
+    path, asked, answer, said = CALLS[name]
+    wire = Wire(body_limit=0, content_rules=GenAiRules()).opened().request(asking(path, asked))
+    wire.response(head(answer) + b"Transfer-Encoding: chunked\r\n\r\n")
+    wire.response(b"%x\r\n%b\r\n" % (len(answer), answer))
+    wire.connections.flush(wire.now)
+    (exchange,) = wire.exchanges
+    assert not exchange.response.complete
+    assert exchange.genai == said
 
 
 @pytest.mark.parametrize(
@@ -420,6 +433,9 @@ def test_the_scan_finds_what_a_parser_finds(several, data):
 
         def named(self, place: str) -> None:
             assert place
+
+        def bare_word(self, place: str, word: bytes) -> None:
+            raise AssertionError(word)
 
         def closed(self, place: str) -> None:
             pass

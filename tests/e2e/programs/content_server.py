@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -93,7 +94,8 @@ class Handler(BaseHTTPRequestHandler):
         self.chunk(end())
         # Before the end is sent: whoever has seen the whole response finds it in the log.
         self.note(events=len(events), first=times[0], last=times[-1])
-        self.wfile.write(b"0\r\n\r\n")
+        with suppress(OSError):  # clients of models leave when the stream says that it is over
+            self.wfile.write(b"0\r\n\r\n")
 
     def do_GET(self):
         _, what, coding, *more = self.path.split("/")
