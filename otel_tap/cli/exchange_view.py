@@ -38,14 +38,17 @@ from typing import Any
 
 from otel_tap.cli import websocket_view
 from otel_tap.cli.terminal_text import safe, safe_bytes, short_duration, short_size
+from otel_tap.content_coding import codings_of, decoded
 from otel_tap.events import Address, TlsLibrary
 from otel_tap.exchange import Exchange, Role
-from otel_tap.messages import Body, Field, Request, Response, field_value
+from otel_tap.media_type import charset_of, media_type_of, text_of
+from otel_tap.messages import Field, Request, Response, field_value
 from otel_tap.origin import Origin
 from otel_tap.protocols.http1.ambiguity import ambiguity_of
 
 Identity = tuple[int, str, int | None, int]
 
+_MAX_UNPACKED = 1 << 20  # bytes of a coded body
 _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 
 
@@ -215,7 +218,7 @@ def _message_rows(message: Request | Response) -> list[tuple[str, str]]:
     rows += [(f"{safe_bytes(name)} (trailer)", safe_bytes(v)) for name, v in message.trailers]
     cut = ", not all captured" if message.body.truncated and message.body.content else ""
     rows.append(("content", f"{short_size(message.body.size)}{cut}"))
-    text = message.body.content.decode("utf-8", "backslashreplace")
+    text = _body(message) or ""
     rows += [("|", safe(line)) for line in text.splitlines()]
     return rows
 
@@ -253,8 +256,20 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _body(body: Body) -> str | None:
-    return _text(body.content) if body.content else None
+def _body(message: Request | Response) -> str | None:
+    """The captured content as text, its coding removed as far as that can be done."""
+    content = message.body.content
+    if not content:
+        return None
+    plain = decoded(content, codings_of(message.fields), max(_MAX_UNPACKED, len(content)))
+    if plain is None:
+        return _text(content)
+    charset = charset_of(media_type_of(message.fields))
+    if charset is None:
+        return _text(plain.content)
+    cut = message.body.truncated or not plain.complete
+    text = text_of(plain.content, charset, cut=cut)
+    return _text(plain.content if text is None else text)
 
 
 def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str, Any]:
@@ -284,8 +299,8 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "response_bytes": response.body.size if response is not None else None,
         "request_headers": _pairs(request.fields) if request is not None else None,
         "response_headers": _pairs(response.fields) if response is not None else None,
-        "request_body": _body(request.body) if request is not None else None,
-        "response_body": _body(response.body) if response is not None else None,
+        "request_body": _body(request) if request is not None else None,
+        "response_body": _body(response) if response is not None else None,
         "truncated": exchange.lost_bytes > 0,
         "lost_bytes": exchange.lost_bytes,
         "ambiguity": list(ambiguity_of(exchange)),

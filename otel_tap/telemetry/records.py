@@ -22,6 +22,7 @@ from otel_tap.telemetry.otlp import (
     utf8,
     varint,
 )
+from otel_tap.telemetry.readings import reading_attributes
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.telemetry.shapes import Shapes
 from otel_tap.telemetry.websocket import WebSocketEncoder
@@ -118,6 +119,8 @@ class RecordEncoder:
             doubtful = doubtful or response.ambiguity != ()
         if lost or doubtful or self._asks_more or exchange.error is _TRUNCATED:
             self._attributes.more(attributes, exchange, lost)
+        if exchange.genai is not None or (response is not None and response.events is not None):
+            attributes += reading_attributes(exchange)
         trace_id, span_id, parent_id, flags, trace_state = self._identities.of(
             exchange, first if self._reads_context else _NO_FIELDS
         )
@@ -180,7 +183,12 @@ class RecordEncoder:
             target = self._redactor.target(target)
         name = request.method
         method = self._methods.get(name)
-        if method is None or name == b"CONNECT" or not target.startswith(b"/"):
+        if (
+            method is None
+            or name == b"CONNECT"
+            or not target.startswith(b"/")
+            or exchange.genai is not None
+        ):
             return self._of_any(attributes, exchange, request, target, first)
         at_client = exchange.role is _CLIENT
         if not at_client:
@@ -246,14 +254,13 @@ class RecordEncoder:
         for name, message in messages:
             if message is None:
                 continue
-            body = self._redactor.body(message.body, message.fields)
-            cut = cut or body.truncated
+            if not message.body.content:
+                cut = cut or message.body.truncated
+                continue
+            body = self._redactor.readable(message.body, message.fields, self._body_limit)
+            cut = cut or body.cut
             if body.content:
-                attribute, content_cut = content_attribute(
-                    name, body, message.fields, self._body_limit
-                )
-                encoded.append(attribute)
-                cut = cut or content_cut
+                encoded.append(content_attribute(name, body))
         if cut and not exchange.lost_bytes and exchange.error is not _TRUNCATED:
             encoded.append(self._attributes.truncated)
         return encoded

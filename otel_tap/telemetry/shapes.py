@@ -21,6 +21,7 @@ from otel_tap.telemetry.otlp import (
     int_attribute,
     string_attribute,
 )
+from otel_tap.telemetry.readings import span_name
 
 _MAX_SHAPES = 4096
 _MAX_REMEMBERED_NAME = 255
@@ -79,13 +80,14 @@ class Shapes:
         request = exchange.request
         if method is None and request is not None and request.method == UNKNOWN:
             method = ""  # not one that is not known, but one that was not seen
+        name = b"" if exchange.genai is None else span_name(exchange.genai)
         key = (
             exchange.role, method, scheme, authority, version, status, exchange.error,
-            exchange.reused,
+            exchange.reused, name,
         )  # fmt: skip
         shape = self._known.get(key)
         if shape is None:
-            shape = self._encode(exchange, method, location, version, status)
+            shape = self._encode(exchange, method, location, version, status, name)
             if authority is None or len(authority.host) <= _MAX_REMEMBERED_NAME:
                 if len(self._known) >= _MAX_SHAPES:
                     self._known.clear()
@@ -99,6 +101,7 @@ class Shapes:
         location: Location | None,
         version: str,
         status: int,
+        name: bytes,
     ) -> Shape:
         role = exchange.role
         attributes = [b""]  # the tag that joins them goes before each
@@ -123,7 +126,7 @@ class Shapes:
             attributes.append(string_attribute(names.ERROR_TYPE, broken_as.encode()))
         attributes.append(bool_attribute(names.CONNECTION_REUSED, value=exchange.reused))
         return Shape(
-            field(b"\x2a", (method or "HTTP").encode())
+            field(b"\x2a", name or (method or "HTTP").encode())
             + (_KIND_CLIENT if role is Role.CLIENT else _KIND_SERVER)
             + SPAN_ATTRIBUTE.join(attributes)
             + (b"" if broken_as is None else _STATUS_ERROR),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from otel_tap.cli import exchange_view
 from otel_tap.cli.exchange_view import ExchangeView
 from otel_tap.cli.terminal_text import safe, safe_bytes, short_duration, short_size
+from otel_tap.content_coding import encoded
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Position, Role
 from otel_tap.messages import Body, Request, Response
@@ -175,6 +176,28 @@ def hostile():
         host=replace(HOST, name=text),
     )
     return view(exchange, origin)
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"zstd"])
+def test_coded_content_is_shown_as_the_text_that_it_is(coding):
+    content = encoded("grüße\n".encode("iso-8859-1"), (coding,))
+    fields = (
+        (b"content-type", b"text/plain; charset=iso-8859-1"),
+        (b"content-encoding", coding),
+    )
+    response = replace(RESPONSE, fields=fields, body=Body(content, len(content), False))
+    one = view(replace(EXCHANGE, response=response))
+    assert json.loads(one.json_line())["response_body"] == "grüße\n"
+    assert ("|", "grüße") in one.details()
+
+
+def test_content_that_cannot_be_decoded_is_shown_as_it_moved():
+    fields = ((b"content-encoding", b"gzip"),)
+    response = replace(RESPONSE, fields=fields, body=Body(b"\xffx", 2, False))
+    assert (
+        json.loads(view(replace(EXCHANGE, response=response)).json_line())["response_body"]
+        == "\\xffx"
+    )
 
 
 def test_no_control_character_of_a_watched_process_reaches_the_terminal():

@@ -26,6 +26,7 @@ from otel_tap.events import DataEvent
 from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
+from otel_tap.protocols.content import ReadExchange
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
 from otel_tap.protocols.http1.under_way import seen_now
@@ -147,6 +148,16 @@ class Pairing(Listener):
         if exchange is not None:
             exchange.method = method
             exchange.switches = switches
+
+    def request_is_read(self, read: ReadExchange) -> None:
+        """Remembers it for the response."""
+        if self._request is not None:
+            self._request.read = read
+
+    def response_is_read(self) -> ReadExchange | None:
+        """The reader of the exchange that was chosen; not while that is in doubt."""
+        exchange = self._response
+        return None if exchange is None or exchange.doubtful else exchange.read
 
     def request_ended(
         self, request: Request | None, error: ExchangeError | None, ktime_ns: int
@@ -487,6 +498,12 @@ class Pairing(Listener):
         else:
             counters.exchanges_incomplete += 1
         connection = carrier.connection
+        genai = None
+        if exchange.read is not None:
+            genai = exchange.read.said(
+                request_complete=request is not None and request.complete,
+                response_complete=response is not None and response.complete,
+            )
         told = Exchange(
             self.role,
             connection,
@@ -507,6 +524,7 @@ class Pairing(Listener):
                 exchange.into_event,
             ),
             exchange.error,
+            genai=genai,
         )
         if exchange.grants:
             self.granted = told

@@ -91,6 +91,8 @@ class Streams:
                 stream.start_ns = begin_ns
             half.moved(begin_ns, self.now_ns, wire)
             stream.request_section(section)
+            if self._carrier.content_rules is not None:
+                stream.read_request(self._carrier.content_rules)
         else:
             half = stream.response
             if half.state == OVER:
@@ -120,6 +122,8 @@ class Streams:
         stream.touched_ns = self.now_ns
         half.moved(self.now_ns, self.now_ns, wire)
         half.content(payload, at, stop)
+        if half.reading is not None:
+            half.reading.moved(payload, at, stop, self.now_ns)
         if ends:
             half.state = OVER
             self._settle(stream)
@@ -318,6 +322,12 @@ class Streams:
         sent, got = stream.request, stream.response
         if error is None and (request is None or _lacks(sent) or response is None or _lacks(got)):
             error = ExchangeError.TRUNCATED
+        genai = None
+        if stream.read is not None:
+            genai = stream.read.said(
+                request_complete=request is not None and request.complete,
+                response_complete=response is not None and response.complete,
+            )
         start_ns = stream.start_ns
         connection = carrier.connection
         carrier.deliver(
@@ -336,6 +346,7 @@ class Streams:
                 Position("h2", stream.number),
                 error,
                 stream.rpc(),
+                genai=genai,
             )
         )
 
