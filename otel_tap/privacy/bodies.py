@@ -68,7 +68,7 @@ class BodyRedactor:
         """
         media_type = media_type_of(fields)
         plain = decoded(body.content, codings_of(fields), limit)
-        if plain is None:
+        if plain is None or (not plain.content and not plain.complete):
             if is_searched(media_type):
                 return self._dropped()
             return Readable(
