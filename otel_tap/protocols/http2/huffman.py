@@ -8,7 +8,7 @@ needs is made in a few milliseconds, all of it would take 4 MB. It knows no fiel
 from __future__ import annotations
 
 # Bits of the code of each octet, and of EOS at the end.
-_LENGTHS = (
+_LENGTHS: tuple[int, ...] = (
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
     28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,
     5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7,
