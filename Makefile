@@ -18,11 +18,15 @@ DEBIAN := python3-venv clang llvm libbpf1 libbpf-dev libc6-dev linux-libc-dev \
 # What the benchmarks load with.
 DEBIAN_BENCH := wrk nghttp2-client gcc libc6-dev
 # What the tests tap besides.
-DEBIAN_TEST := runc nghttp2-client gcc python3-dev util-linux iproute2 python3-bpfcc linux-headers-amd64
+DEBIAN_TEST := runc nghttp2-client gcc python3-dev util-linux iproute2 python3-bpfcc linux-headers-amd64 \
+	tinyproxy
+# What the golden recordings are made of, besides.
+DEBIAN_CAPTURES := nghttp2-client nghttp2-server nodejs
 # What boots other kernels.
 DEBIAN_KERNELS := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: setup setup-test demo test test-kernels test-compiled bench bench-chain lint format wheel clean
+.PHONY: setup setup-test demo test test-kernels test-compiled captures bench bench-chain fuzz fuzz-corpus lint \
+	format wheel clean
 
 setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o) $(BCC:%=$(OBJECTS)/bcc/%)
 
@@ -86,12 +90,30 @@ build/setup-kernels.stamp: build/setup-test.stamp
 	$(call install,$(DEBIAN_KERNELS))
 	@touch $@
 
+# Records tests/captures/ again, of the programs that are installed here.
+captures: setup-test
+	$(call install,$(DEBIAN_CAPTURES))
+	@$(BIN)/python -m tests.captures $(ONLY)
+
 # One scenario: make bench ONLY=nginx_tls_saturated
 bench: setup build/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ONLY)
 
 build/bench.stamp: build/setup.stamp
 	$(if $(filter 0,$(shell id -u)),$(call install,$(DEBIAN_BENCH)))
+	@touch $@
+
+# Coverage-guided fuzzing of the parsers, one after another: make fuzz SECONDS=600 ONLY=http1
+SECONDS ?= 60
+fuzz: setup build/fuzz.stamp
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ONLY)
+
+# What fuzzing found goes, as few and as small inputs as reach the same code, into tests/fuzz/corpus.
+fuzz-corpus: setup build/fuzz.stamp
+	@$(BIN)/python -m tests.fuzz --merge $(ONLY)
+
+build/fuzz.stamp: build/setup.stamp
+	@$(BIN)/pip install -q --disable-pip-version-check --editable '.[fuzz]' 2>build/pip.log || { tail -20 build/pip.log >&2; exit 1; }
 	@touch $@
 
 lint: setup

@@ -16,12 +16,16 @@ from typing import Protocol
 
 from otel_tap.capture.choice import HostSource, load_core, open_source
 from otel_tap.capture.priority import Priority
-from otel_tap.capture.recording import RecordedSource, RecordingWriter
+from otel_tap.capture.recorded import PacedSource, RecordedSource
+from otel_tap.capture.recorder import Recorder
+from otel_tap.capture.recording import RecordingWriter, RecordTo
 from otel_tap.context import Origins, ServiceRule, read_host
 from otel_tap.context.recorded import RecordedOrigins
 from otel_tap.delivery import Delivery, OtlpJsonFile, OtlpSettings
+from otel_tap.delivery.har_file import HarFile
+from otel_tap.delivery.patience import Patience
 from otel_tap.errors import ConfigError
-from otel_tap.events import NOT_WANTED, Direction, Event, EventsLost, EventSource, LossReason
+from otel_tap.events import NOT_WANTED, Direction, Event, EventSource, LossReason
 from otel_tap.exchange import Exchange
 from otel_tap.filters import ExchangeFilter
 from otel_tap.origin import Host, Origin
@@ -36,6 +40,8 @@ _CLOCK_LOOK_NS = 60_000_000_000
 _STOP_S = 5.0
 _SNAPSHOT_NS = 1_000_000_000  # how old the agent's own metrics may be
 _STOP_METRICS_S = 2.0
+_QUEUED_BYTES = 16 << 20  # of a replay at its sink: far from what makes the sink drop
+_SINK_WAIT_S = 0.02
 _JSON_OUTPUT = "otlp-json:"
 _OVERLOAD_FILL = 0.25  # of the ring: long before anything is left out
 _NO_LOSS = NOT_WANTED | {LossReason.SHED}
@@ -50,6 +56,11 @@ class Sink(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Send what is queued, within the time."""
+        ...
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload that waits or is under way."""
         ...
 
     @property
@@ -124,7 +135,8 @@ class Agent:
     """Taps this host, or plays a recording, into the sinks that the settings name.
 
     `on_exchange` also gets every exchange, redacted and filtered. `record` keeps the raw events in
-    a file, secrets included. `replay` takes events from such a file instead of this host.
+    a file, secrets included. `replay` takes events from such a file instead of this host, as fast
+    as the sinks take them, or at `speed` times their own pace.
     """
 
     def __init__(
@@ -134,13 +146,15 @@ class Agent:
         on_exchange: Callable[[Exchange, Origin], None] | None,
         report: Callable[[str], None],
         environ: Mapping[str, str] = os.environ,
-        record: Path | None = None,
+        record: RecordTo | None = None,
         replay: Path | None = None,
+        speed: float | None = None,
     ) -> None:
         self._settings = settings
         self._report = report
         self._record = record
         self._replay = replay
+        self._speed = speed
         self._delay_ns = _delay_ns(environ)
         self._on_exchange = on_exchange
         self._otlp: OtlpSettings | None = None
@@ -153,9 +167,14 @@ class Agent:
         self._batcher: Batcher | None = None
         self._encoder: RecordEncoder | None = None
         self._live: HostSource | None = None
-        self._writer: RecordingWriter | None = None
-        self._written: dict[int, Origin] = {}
+        self._recorder: Recorder | None = None
+        self._recorded: RecordedSource | None = None
+        self._player: RecordedSource | PacedSource | None = None
         self._source: EventSource | None = None
+        self._origins: OriginLookup | None = None
+        self._har: HarFile | None = None
+        self._patience: Patience | None = None
+        self.unix_offset_ns = 0  # what makes Unix nanoseconds of a ktime_ns of the events
         self._pipeline: Pipeline | None = None
         self._stopped = False
         self._priority = Priority(settings.capture.nice)
@@ -169,13 +188,13 @@ class Agent:
         Raises HostError, RightsError, CaptureError or ConfigError when that cannot be done; nothing
         is left attached then.
         """
+        origins: OriginLookup
         if self._replay is not None:
-            recorded = RecordedSource(self._replay)
-            host, offset = recorded.header.host, recorded.header.unix_offset_ns
-            origins: OriginLookup = RecordedOrigins(
-                host, recorded.origin, service_rules=self._service_rules()
-            )
-            self._source = recorded
+            recorded = self._recorded = RecordedSource(self._replay)
+            host, offset = recorded.header.host, recorded.unix_offset_ns
+            origins = RecordedOrigins(host, recorded.origin, service_rules=self._service_rules())
+            self._player = recorded if self._speed is None else PacedSource(recorded, self._speed)
+            self._source = self._player
         else:
             host, offset = read_host(), unix_offset_ns()
             origins = Origins(
@@ -183,18 +202,14 @@ class Agent:
                 include_command_line=self._settings.telemetry.command_line,
                 service_rules=self._service_rules(),
             )
+        self._origins = origins
+        self.unix_offset_ns = offset
+        if self._record is not None:
+            writer = RecordingWriter(self._record, unix_offset_ns=offset, host=host)
+            self._recorder = Recorder(writer)
         self._pipeline = self._build(host, offset, origins)
         if self._replay is None:
-            if self._record is not None:
-                self._writer = RecordingWriter(self._record, unix_offset_ns=offset, host=host)
-            self._live = open_source(
-                self._settings.capture.loader,
-                self._settings.capture.ring_size,
-                self._report,
-                self._writer.record if self._writer is not None else None,
-                core=partial(load_core, placement=self._settings.capture.placement),
-            )
-            self._source = self._live
+            self._live = self._source = self._open_source()
             self._now = time.monotonic_ns()
             tapped = self._live.counters.files_tapped
             if self._otlp is not None and self._otlp.metrics is not None:
@@ -205,6 +220,21 @@ class Agent:
                     report=self._report,
                 )
             self._report(f"ready: {tapped} TLS library files and all TCP sockets are tapped")
+
+    def _open_source(self) -> HostSource:
+        capture = self._settings.capture
+        try:
+            return open_source(
+                capture.loader,
+                capture.ring_size,
+                self._report,
+                self._recorder.take if self._recorder is not None else None,
+                core=partial(load_core, placement=capture.placement),
+            )
+        except BaseException:
+            if self._recorder is not None:
+                self._recorder.writer.discard()
+            raise
 
     def _service_rules(self) -> tuple[ServiceRule, ...]:
         return tuple(
@@ -240,7 +270,11 @@ class Agent:
             )
             self._batcher = Batcher(self._encoder, self._sink.offer, delay_ns=self._delay_ns)
             encoders.append(self._batcher.add)
-        if self._record is not None:
+            self._patience = Patience(self._sink)
+        if settings.har is not None:
+            self._har = HarFile(settings.har, body_limit=settings.bodies.limit, report=self._report)
+            takers.append(self._to_har)
+        if self._recorder is not None:
             encoders.append(self._keep_origin)
         filters = settings.filters
         return Pipeline(
@@ -270,36 +304,64 @@ class Agent:
             self._live.want(tgid, wanted=wanted)
 
     def _keep_origin(self, _exchange: Exchange, origin: Origin) -> None:
-        if self._writer is not None and self._written.get(origin.pid) is not origin:
-            self._written[origin.pid] = origin
-            self._writer.origin(origin)
+        if self._recorder is not None:
+            self._recorder.known(origin)
+
+    def _to_har(self, exchange: Exchange, origin: Origin) -> None:
+        if self._har is not None:
+            self._har.add(exchange, origin, self.unix_offset_ns)
 
     def run_once(self) -> None:
         """Take what is there through the pipeline; waits 100 ms at most."""
         if self._source is None or self._pipeline is None:
             raise RuntimeError("the agent was not started")
-        self._handle(self._source.read())
-        if self._live is not None:
+        if self._waits_for_sink():
+            time.sleep(_SINK_WAIT_S)
+            return
+        events = self._source.read()
+        if self._player is None:
+            self._handle(events)
             self._now = time.monotonic_ns()
+        else:
+            self._play(events)
+            self._now = max(self._now, self._player.ktime_ns)
         self._tick()
+
+    def _waits_for_sink(self) -> bool:
+        if self._player is None or self._patience is None:
+            return False
+        return self._patience.waits(0 if self._player.exhausted else _QUEUED_BYTES)
 
     def _handle(self, events: Iterable[Event]) -> None:
         pipeline = self._pipeline
         if pipeline is None:
             return
-        if self._live is None:
-            for event in events:
-                pipeline.handle(event)
-                # A recording is played at full speed; its own clock is that of its events.
-                self._now = event.ktime_ns
-                self._tick()
-            return
         batch = list(events)
-        if self._writer is not None:
-            for event in batch:
-                if isinstance(event, EventsLost):
-                    self._writer.lost(event)
         pipeline.handle_all(batch)
+        if self._recorder is not None and self._origins is not None:
+            self._recorder.commit(batch, pipeline.unwanted, self._origins.origin)
+
+    def _play(self, events: Iterable[Event]) -> None:
+        """Recorded events: their clock is the clock."""
+        pipeline, recorded = self._pipeline, self._recorded
+        if pipeline is None or recorded is None:
+            return
+        if self.unix_offset_ns != recorded.unix_offset_ns:
+            self._set_clock(recorded.unix_offset_ns)
+        together: list[Event] = []
+        for event in events:
+            together.append(event)
+            self._now = event.ktime_ns
+            if self._now >= self._next_tick:
+                pipeline.handle_all(together)
+                together.clear()
+                self._tick()
+        pipeline.handle_all(together)
+
+    def _set_clock(self, unix_offset_ns: int) -> None:
+        self.unix_offset_ns = unix_offset_ns
+        if self._encoder is not None:
+            self._encoder.unix_offset_ns = unix_offset_ns
 
     def _tick(self) -> None:
         now = self._now
@@ -317,20 +379,40 @@ class Agent:
         if self._own_metrics is not None and now >= self._next_snapshot:
             self._next_snapshot = now + _SNAPSHOT_NS
             self._own_metrics.update(self.status())
-        if self._live is not None and self._encoder is not None and now >= self._next_clock_look:
+        if self._har is not None:
+            self._har.turn(now)
+        if self._live is not None and now >= self._next_clock_look:
             # The host's clock may be set while the agent runs.
             self._next_clock_look = now + _CLOCK_LOOK_NS
-            self._encoder.unix_offset_ns = unix_offset_ns()
+            self._set_clock(unix_offset_ns())
+            if self._recorder is not None:
+                self._recorder.writer.clock(self.unix_offset_ns)
+
+    def under_way(self, older_than_ns: int) -> list[tuple[Exchange, Origin]]:
+        """Exchanges that have been open for that long, as they are now, with their processes."""
+        if self._pipeline is None:
+            return []
+        return self._pipeline.under_way(self._now, older_than_ns)
 
     @property
     def finished(self) -> bool:
-        """Whether a recording is at its end; never of a live agent."""
-        return self._source is not None and self._source.exhausted
+        """Whether a recording is at its end and its sink has it; never of a live agent."""
+        return self._player is not None and self._player.exhausted and not self._waits_for_sink()
+
+    @property
+    def recording(self) -> RecordingWriter | None:
+        """The recording that is made."""
+        return None if self._recorder is None else self._recorder.writer
+
+    @property
+    def replayed(self) -> RecordedSource | None:
+        """The recording that is played."""
+        return self._recorded
 
     def note(self, notes: dict[str, str]) -> None:
         """Put something into the recording, if there is one."""
-        if self._writer is not None:
-            self._writer.note(notes)
+        if self._recorder is not None:
+            self._recorder.writer.note(notes)
 
     def stop(self) -> None:
         """Detach, take what is still in the ring, end what is under way, deliver what waits.
@@ -350,8 +432,10 @@ class Agent:
             self._source.close()
         if self._batcher is not None:
             self._batcher.flush()
-        if self._writer is not None:
-            self._writer.close()
+        if self._recorder is not None:
+            self._recorder.writer.close(self._now)
+        if self._har is not None:
+            self._har.close()
         if self._sink is not None:
             self._sink.close(_STOP_S)
         if self._own_metrics is not None:

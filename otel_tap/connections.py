@@ -5,7 +5,8 @@ it is over. Promises that every captured byte is given to a protocol once and in
 nothing grows without a bound. Pure: time is that of the events. It must not know what the bytes
 mean; `otel_tap.protocols` does.
 
-Bounds: a connection without an open exchange is forgotten after `FORGET_NS`; at
+Bounds: a connection without an open exchange is forgotten after `FORGET_NS`, and a response that
+runs without a known end is ended when it is silent for so long; at
 `CONNECTION_LIMIT` the oldest is. What a protocol keeps per connection is bounded there.
 """
 
@@ -90,6 +91,7 @@ class Connections:
         "_by_socket",
         "_by_tgid",
         "_closing",
+        "_detects",
         "_emit",
         "_heads",
         "_idle_timeout_ns",
@@ -99,6 +101,7 @@ class Connections:
         "_scanned_ns",
         "_spare",
         "_states",
+        "_stream_timeout_ns",
         "counters",
     )
 
@@ -114,10 +117,12 @@ class Connections:
         self.counters = Counters()
         self._body_limit = body_limit
         self._idle_timeout_ns = idle_timeout_ns
+        self._stream_timeout_ns = max(idle_timeout_ns, FORGET_NS)
         self._emit = emit
         self._on_opaque = on_opaque
         self._spare = spare
         self._heads = HeadParser()
+        self._detects = self._detect  # bound once, for every connection has it
         self._opaque = Opaque(self.counters)
         self._states: dict[int, ConnectionState] = {}
         self._by_socket: dict[int, set[int]] = {}
@@ -167,12 +172,28 @@ class Connections:
             if protocol.busy:
                 protocol.tick(ktime_ns)
                 if silent_ns >= self._idle_timeout_ns:
-                    protocol.abort(ktime_ns, ExchangeError.TIMEOUT)
+                    protocol.time_out(ktime_ns, streams=silent_ns >= self._stream_timeout_ns)
             elif silent_ns >= FORGET_NS:
                 forgotten.append(state)
         for state in forgotten:
             self.counters.connections_expired += 1
+            # What is not an open exchange may be a session that is told at its end.
+            state.protocol.abort(ktime_ns, ExchangeError.TRUNCATED)
             self._remove(state)
+
+    def under_way(self, ktime_ns: int, older_than_ns: int) -> list[Exchange]:
+        """The exchanges that have been open for that long, as they are at `ktime_ns`.
+
+        For somebody who looks: it goes through the whole table, and changes nothing.
+        """
+        begun_ns = ktime_ns - older_than_ns
+        return [
+            exchange
+            for state in self._states.values()
+            if state.protocol.busy
+            for exchange in state.protocol.under_way(ktime_ns)
+            if exchange.start_ktime_ns <= begun_ns
+        ]
 
     def flush(self, ktime_ns: int) -> None:
         """The agent stops: emit everything that is open and forget all connections."""
@@ -361,13 +382,22 @@ class Connections:
             connection_id, tgid, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, False
         )
         carrier = Carrier(
-            connection, self.counters, self._body_limit, self._emit, self._opaque, self._spare
+            connection,
+            self.counters,
+            self._body_limit,
+            self._emit,
+            self._opaque,
+            self._spare,
+            self._detects,
         )
         state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
         self._states[connection_id] = state
         self._by_tgid.setdefault(tgid, set()).add(connection_id)
         self.counters.connections_opened += 1
         return state
+
+    def _detect(self, carrier: Carrier) -> Protocol:
+        return Detection(carrier, self._heads)
 
     def _evict(self, ktime_ns: int) -> None:
         state = next(iter(self._states.values()))

@@ -49,6 +49,7 @@ class LossReason(StrEnum):
     FILTERED = "filtered"  # of a process that is not wanted
     MUTED = "muted"  # of a connection that turned out not to be HTTP
     SKIPPED = "skipped"  # of a body, beyond what is kept of it
+    UNRECORDED = "unrecorded"  # of a recording: its disk could not take them
 
 
 NOT_WANTED = frozenset({LossReason.FILTERED, LossReason.MUTED, LossReason.SKIPPED})

@@ -54,6 +54,7 @@ class Request:
     lost_bytes: Final[int]  # bytes of the message that fell into gaps
     complete: Final[bool]
     headers_incomplete: Final[bool] = False  # fields or trailers lack something, or have a `?`
+    ambiguity: Final[tuple[str, ...]] = ()  # what readers may differ about: http1.ambiguity
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Response:
     complete: Final[bool]
     interim: Final[tuple[int, ...]] = ()
     headers_incomplete: Final[bool] = False
+    ambiguity: Final[tuple[str, ...]] = ()
 
 
 def field_value(fields: tuple[Field, ...], name: bytes) -> bytes | None:

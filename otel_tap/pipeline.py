@@ -132,6 +132,11 @@ class Pipeline:
                 self._unwanted.discard(event.tgid)
                 self._origins.process_exited(event.tgid)
 
+    @property
+    def unwanted(self) -> set[int]:
+        """The processes (tgid) that the filters leave out now."""
+        return self._unwanted
+
     def _say_wanted(self, tgid: int, *, wanted: bool) -> None:
         if wanted:
             self._unwanted.discard(tgid)
@@ -144,6 +149,15 @@ class Pipeline:
         """Time has passed."""
         self.connections.tick(ktime_ns)
 
+    def under_way(self, ktime_ns: int, older_than_ns: int) -> list[tuple[Exchange, Origin]]:
+        """What has been open for that long and passes the filters as it is now, redacted."""
+        seen = []
+        for exchange in self.connections.under_way(ktime_ns, older_than_ns):
+            origin = self._origins.origin(exchange.connection.tgid)
+            if not self._filters or self._filter.matches(exchange, origin):
+                seen.append((self._redactor.redact(exchange), origin))
+        return seen
+
     def flush(self, ktime_ns: int) -> None:
         """The agent stops: what is open is emitted as it is."""
         self.connections.flush(ktime_ns)
@@ -153,7 +167,8 @@ class Pipeline:
         if self._filters and not self._filter.matches(exchange, origin):
             self.filtered_count += 1
             return
-        self.exchange_count += 1
+        if exchange.websocket is None:
+            self.exchange_count += 1
         for encode in self._encoders:
             encode(exchange, origin)
         if self._takers:

@@ -15,7 +15,8 @@ from otel_tap.requirements import BCC_BLIND
 CORE, BCC, AUTO = "core", "bcc", "auto"
 
 Report = Callable[[str], None]
-Tee = Callable[[memoryview], None]
+Tee = Callable[[Event, bytes], None]
+"""Gets every event with the record that it came as, for recordings."""
 
 
 class HostSource(EventSource, Protocol):

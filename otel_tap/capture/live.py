@@ -13,11 +13,11 @@ from otel_tap.capture.overload import Overload
 from otel_tap.capture.plan import Placement
 from otel_tap.capture.self_check import SelfChecks
 from otel_tap.capture.taps import LibraryTaps
-from otel_tap.capture.wire import decode_at
-from otel_tap.events import Direction, Event, EventsLost, LossReason, ProcessStarted
+from otel_tap.capture.wire import DATA_RECORD, decode_at
+from otel_tap.events import DataEvent, Direction, Event, EventsLost, LossReason, ProcessStarted
 
-# No wake-up per event: while there is traffic the ring is looked at every 10 ms, else rarer.
-_BUSY_WAIT_S = 0.05
+# No wake-up per event: while there is traffic the ring is looked at every 30 ms, else rarer.
+_BUSY_WAIT_S = 0.03
 _IDLE_WAIT_S = 0.1
 _IDLE_AFTER = 20  # empty looks in a row
 _BATCH = 256  # what is decoded stays in the processor's cache until it is read: 10 % less work
@@ -33,7 +33,7 @@ def _while_drained() -> None:
 class LiveSource:
     """Loads, attaches and drains; the live `EventSource`.
 
-    `tee` gets the bytes of every record before it is decoded, for recordings.
+    `tee` gets every event with the bytes of its record, for recordings.
     Raises what `KernelSide` raises.
     """
 
@@ -42,7 +42,7 @@ class LiveSource:
         ring_bytes: int,
         report: Callable[[str], None],
         *,
-        tee: Callable[[memoryview], None] | None = None,
+        tee: Callable[[Event, bytes], None] | None = None,
         placement: Placement = "auto",
     ) -> None:
         self._kernel = KernelSide(ring_bytes)
@@ -131,7 +131,10 @@ class LiveSource:
     def _decode_and_tee(self, ring: mmap.mmap | bytes, at: int, size: int) -> Event:
         event = decode_at(ring, at, size)
         if self._tee is not None and not (self._checks.busy and self._checks.owns(event)):
-            self._tee(memoryview(ring[at : at + size]))
+            if type(event) is DataEvent:
+                # Behind the captured bytes a record holds what older ones left there.
+                size = DATA_RECORD.size + len(event.payload)
+            self._tee(event, ring[at : at + size])
         return event
 
     def _new_losses(self) -> Iterable[EventsLost]:

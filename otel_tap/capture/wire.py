@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import mmap
 import struct
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NoReturn
@@ -41,6 +42,17 @@ OPENED_RECORD = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
 CLOSED_RECORD = struct.Struct("=IIQQQIIQQQQ")
 PROCESS_STARTED_RECORD = struct.Struct("=IIQQIIII16s128s")
 ACCOUNT = struct.Struct("=QQ")
+LAYOUT = " ".join(
+    (
+        sys.byteorder,
+        DATA_RECORD.format,
+        OPENED_RECORD.format,
+        CLOSED_RECORD.format,
+        PROCESS_STARTED_RECORD.format,
+    )
+)
+"""What tells records of this build from those of another: for recordings."""
+
 CONTROL = struct.Struct("=IIIIII")
 WISH = struct.Struct("=QQQQQB7x")
 
@@ -171,15 +183,6 @@ _DECODERS: dict[int, Callable[[memoryview], Event]] = {
     PROCESS_STARTED: _process_started,
     PROCESS_EXITED: _process_exited,
 }
-
-
-def trimmed(record: memoryview) -> memoryview:
-    """The record without what its size class holds behind the captured bytes: older events."""
-    if len(record) >= DATA_RECORD.size:
-        fields = DATA_RECORD.unpack_from(record)
-        if fields[0] == DATA:
-            return record[: DATA_RECORD.size + fields[9]]
-    return record
 
 
 def decode(record: memoryview | bytes) -> Event:

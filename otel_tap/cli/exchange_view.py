@@ -18,11 +18,15 @@ The JSON object of `otel-tap live --output json`, a key being null where nothing
     request_body, response_body      text of the captured content; null unless bodies are enabled
     truncated                        true if some bytes of the exchange were not captured
     lost_bytes                       how many
+    ambiguity                        words for what readers of HTTP may differ about (a list)
     tls                              library the plain text was taken from; null for plain TCP
     local, peer                      "address:port"
     peer_evidence                    what proved the peer: "socket", "nested_call", ...
     reused                           not the first exchange of its connection
     error                            why it is not whole, for instance "connection_reset"
+    websocket                        null for an exchange; of a WebSocket session that is over, or
+                                     of one of its messages, what was counted or said. All other
+                                     keys are then those of its handshake, but for the duration.
 """
 
 from __future__ import annotations
@@ -32,11 +36,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from otel_tap.cli import websocket_view
 from otel_tap.cli.terminal_text import safe, safe_bytes, short_duration, short_size
 from otel_tap.events import Address, TlsLibrary
 from otel_tap.exchange import Exchange, Role
 from otel_tap.messages import Body, Field, Request, Response, field_value
 from otel_tap.origin import Origin
+from otel_tap.protocols.http1.ambiguity import ambiguity_of
+
+Identity = tuple[int, str, int | None, int]
 
 _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 
@@ -45,13 +53,32 @@ _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 class ExchangeView:
     """What is shown of one exchange; every text is safe for a terminal.
 
-    `wall_offset_ns` added to a ktime_ns gives nanoseconds since 1970.
+    `wall_offset_ns` added to a ktime_ns gives nanoseconds since 1970. `running`: it is not over,
+    and what is shown is how it was when somebody last looked.
     """
 
     exchange: Exchange
     origin: Origin
     wall_offset_ns: int
+    running: bool = False
     _line: str = ""  # made once: a filter asks for the lines of all rows at every drawing
+
+    def look(self, exchange: Exchange) -> None:
+        """How it is now."""
+        self.exchange = exchange
+        self._line = ""
+
+    @property
+    def identity(self) -> Identity:
+        """The same of an exchange while it runs and when it is over."""
+        exchange = self.exchange
+        position = exchange.position
+        return (
+            exchange.connection.connection_id,
+            position.kind,
+            position.offset,
+            exchange.start_ktime_ns,
+        )
 
     @property
     def time(self) -> str:
@@ -73,6 +100,8 @@ class ExchangeView:
     @property
     def method(self) -> str:
         """The method, `?` where the request is not known."""
+        if self.exchange.websocket is not None:
+            return websocket_view.kind(self.exchange.websocket)
         request = self.exchange.request
         return safe_bytes(request.method) if request is not None else "?"
 
@@ -84,25 +113,32 @@ class ExchangeView:
     @property
     def status(self) -> str:
         """The status, or why there is none."""
+        if self.exchange.websocket is not None:
+            return websocket_view.outcome(self.exchange.websocket)
         response = self.exchange.response
         return str(response.status) if response is not None and response.status >= 0 else "-"
 
     @property
     def duration(self) -> str:
-        """First to last byte."""
-        return short_duration(self.exchange.duration_ns)
+        """First to last byte, or to now."""
+        shown = short_duration(self.exchange.duration_ns)
+        return f"{shown}+" if self.running else shown
 
     @property
     def size(self) -> str:
         """Content of the response."""
+        if self.exchange.websocket is not None:
+            return short_size(websocket_view.moved(self.exchange.websocket))
         response = self.exchange.response
-        return short_size(response.body.size) if response is not None else "-"
+        if response is None:
+            return "-"
+        return short_size(response.body.size) + ("+" if self.running else "")
 
     @property
     def notes(self) -> str:
         """Where and what else: `peer=192.0.2.1:443 container=0123456789ab lost=12B`."""
         exchange, container = self.exchange, self.origin.container
-        notes = []
+        notes = ["running"] if self.running else []
         if exchange.connection.peer is not None:
             notes.append(f"peer={_address(exchange.connection.peer)}")
         if container is not None:
@@ -111,8 +147,12 @@ class ExchangeView:
                 notes.append(f"pod={safe(container.pod_uid)}")
         if exchange.error is not None:
             notes.append(f"error={exchange.error.value}")
-        if exchange.lost_bytes:
-            notes.append(f"lost={exchange.lost_bytes}B")
+        lost = exchange.lost_bytes
+        if exchange.websocket is not None:
+            lost = websocket_view.lost(exchange.websocket)
+        if lost:
+            notes.append(f"lost={lost}B")
+        notes += [f"ambiguity={word}" for word in ambiguity_of(exchange)]
         return " ".join(notes)
 
     def line(self) -> str:
@@ -145,11 +185,16 @@ class ExchangeView:
             ("local", _address(connection.local)),
             ("tls", connection.tls.value or "none"),
             ("connection", "reused" if exchange.reused else None),
-            ("duration", self.duration),
+            ("running", f"{self.duration}, {self.size} so far" if self.running else None),
+            ("duration", None if self.running else self.duration),
             ("error", exchange.error.value if exchange.error is not None else None),
             ("lost", f"{exchange.lost_bytes} B" if exchange.lost_bytes else None),
+            ("ambiguity", " ".join(ambiguity_of(exchange))),
         ]
         shown = [(name, safe(value)) for name, value in rows if value]
+        if exchange.websocket is not None:
+            found = websocket_view.rows(exchange.websocket)
+            return [*shown, ("", f"{self.method} {self.url}"), *((n, safe(v)) for n, v in found)]
         if exchange.request is not None:
             shown.append(("", f"{self.method} {self.url} HTTP/{exchange.request.version}"))
             shown += _message_rows(exchange.request)
@@ -243,10 +288,12 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "response_body": _body(response.body) if response is not None else None,
         "truncated": exchange.lost_bytes > 0,
         "lost_bytes": exchange.lost_bytes,
+        "ambiguity": list(ambiguity_of(exchange)),
         "tls": connection.tls.value or None,
         "local": _address(connection.local) or None,
         "peer": _address(connection.peer) or None,
         "peer_evidence": connection.evidence.value,
         "reused": exchange.reused,
         "error": exchange.error.value if exchange.error is not None else None,
+        "websocket": websocket_view.json_object(exchange.websocket),
     }

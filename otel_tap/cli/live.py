@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_tap.cli.exchange_view import ExchangeView
+from otel_tap.cli.lines import Lines
 from otel_tap.cli.options import ConfigOption, settings_from, with_capture_flags
 from otel_tap.cli.session import (
     make_agent,
-    reader_left,
     run_until_stopped,
     status_line,
     wall_offset_ns,
 )
 from otel_tap.cli.terminal_text import report
-from otel_tap.exchange import Exchange
-from otel_tap.origin import Origin
 
 if TYPE_CHECKING:
     from otel_tap.settings import Settings
@@ -61,27 +58,9 @@ def live(
 
 
 def _lines(settings: Settings, *, as_json: bool) -> int:
-    write = sys.stdout.write
-    gone = False
-
-    def on_exchange(exchange: Exchange, origin: Origin) -> None:
-        nonlocal gone
-        view = ExchangeView(exchange, origin, wall_offset_ns())
-        try:
-            write((view.json_line() if as_json else view.line()) + "\n")
-        except BrokenPipeError:
-            gone = True
-
-    def each_turn() -> bool:
-        nonlocal gone
-        try:
-            sys.stdout.flush()  # once for all exchanges of a turn
-        except BrokenPipeError:
-            gone = True
-        return not gone and not reader_left()
-
-    agent = make_agent(settings, on_exchange, report)
-    code = run_until_stopped(agent, each_turn)
-    each_turn()  # what ended with the agent
+    lines = Lines(as_json=as_json, wall_offset_ns=wall_offset_ns)
+    agent = make_agent(settings, lines.on_exchange, report)
+    code = run_until_stopped(agent, lines.each_turn)
+    lines.each_turn()  # what ended with the agent
     report(status_line(agent.status()))
     return code

@@ -26,6 +26,8 @@ from otel_tap.exchange import Exchange
 from otel_tap.origin import Origin
 from otel_tap.settings import Settings
 
+_LOOK_S = 1.0  # between looks at what runs: each goes through all connections
+_RUNNING_NS = 1_000_000_000  # shorter ones are soon in the list anyway
 _REDRAW_S = 0.2  # five drawings a second can be read, and cost little
 
 
@@ -33,10 +35,10 @@ def show(settings: Settings) -> int:
     """Run the screen until q or a signal; returns the exit code."""
     screen = Screen()
     reports: list[str] = []
-    drawn_at = 0.0
+    drawn_at = looked_at = 0.0
 
     def on_exchange(exchange: Exchange, origin: Origin) -> None:
-        screen.rows.append(ExchangeView(exchange, origin, wall_offset_ns()))
+        screen.add(ExchangeView(exchange, origin, wall_offset_ns()))
 
     agent = make_agent(settings, on_exchange, reports.append)
     console = Console()
@@ -46,11 +48,18 @@ def show(settings: Settings) -> int:
     ):
 
         def each_turn() -> bool:
-            nonlocal drawn_at
+            nonlocal drawn_at, looked_at
             keys = _typed()
             for key in keys:
                 screen.press(key)
             now = time.monotonic()
+            if now - looked_at >= _LOOK_S:
+                looked_at = now
+                offset = wall_offset_ns()
+                screen.look(
+                    ExchangeView(exchange, origin, offset, running=True)
+                    for exchange, origin in agent.under_way(_RUNNING_NS)
+                )
             if keys or now - drawn_at >= _REDRAW_S:
                 drawn_at = now
                 said = f"   {reports[-1]}" if reports else ""

@@ -1,5 +1,7 @@
 """The full-screen view of `live`: a scrolling list, a filter, a page of details.
 
+At the end of the list stand exchanges that run: streams, long polls, big downloads.
+
 Pure: `Screen` changes only by exchanges and keys, `render` only reads it. Keyboard, terminal and
 clock are for `cli.live`.
 
@@ -11,6 +13,7 @@ clears it; q quits.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -18,7 +21,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from otel_tap.cli.exchange_view import ExchangeView
+from otel_tap.cli.exchange_view import ExchangeView, Identity
 from otel_tap.cli.terminal_text import safe
 
 KEPT = 2000  # exchanges that can be scrolled back to
@@ -77,6 +80,7 @@ class Screen:
     """What the reader sees and where in it they are."""
 
     rows: deque[ExchangeView] = field(default_factory=lambda: deque(maxlen=KEPT))
+    running: dict[Identity, ExchangeView] = field(default_factory=dict)  # not over yet
     wanted: str = ""  # the filter
     typing: bool = False  # a filter is being typed
     selected: ExchangeView | None = None  # None: the newest, whichever that is
@@ -85,10 +89,35 @@ class Screen:
     page: int = 10  # rows that fit, set when drawn
     quit: bool = False
 
+    def add(self, row: ExchangeView) -> None:
+        """An exchange is over; whoever looked at it while it ran goes on looking at it."""
+        self.rows.append(row)
+        ran = self.running.pop(row.identity, None)
+        if ran is not None:
+            if self.selected is ran:
+                self.selected = row
+            if self.opened is ran:
+                self.opened = row
+
+    def look(self, running: Iterable[ExchangeView]) -> None:
+        """These run now, and no others."""
+        before, self.running = self.running, {}
+        for row in running:
+            known = before.get(row.identity)
+            if known is not None:
+                known.look(row.exchange)
+            self.running[row.identity] = known or row
+
     def visible(self) -> list[ExchangeView]:
-        """The rows that the filter lets through, oldest first."""
+        """The rows that the filter lets through: those that are over, then some that run.
+
+        Each oldest first. Of many that run, the ones that began last take a third of a page.
+        """
         wanted = self.wanted.lower()
-        return [row for row in self.rows if row.matches(wanted)] if wanted else list(self.rows)
+        rows = [row for row in self.rows if row.matches(wanted)] if wanted else list(self.rows)
+        running = [row for row in self.running.values() if row.matches(wanted)]
+        running.sort(key=lambda row: row.exchange.start_ktime_ns)
+        return rows + running[-max(1, self.page // 3) :]
 
     def press(self, key: str) -> None:
         """React to one key as `keys_of` names it."""
@@ -205,7 +234,8 @@ class ScreenDrawing:
             return Text(f"/{safe(screen.wanted)}_  Enter keeps, Escape clears", style=_BAR)
         if screen.opened is not None:
             return Text(f"Escape closes, q quits   {self.counters}", style=_BAR)
-        kept = f"   filter: {safe(screen.wanted)}" if screen.wanted else ""
+        kept = f"   {len(screen.running)} running" if screen.running else ""
+        kept += f"   filter: {safe(screen.wanted)}" if screen.wanted else ""
         return Text(f"/ filter, Enter details, q quit   {self.counters}{kept}", style=_BAR)
 
 
@@ -214,7 +244,7 @@ def _row(row: ExchangeView) -> Text:
     text.append(f"{row.time} {row.process[:20]:<20} ")
     text.append(f"{row.arrow} {row.method[:7]:<7} ")
     text.append(f"{row.status:>3} ", style=_STATUS_STYLES.get(row.status[:1], "dim"))
-    text.append(f"{row.duration:>9} {row.size:>10}  ")
+    text.append(f"{row.duration:>9} {row.size:>10}  ", style="italic" if row.running else "")
     text.append(row.url)
     if row.notes:
         text.append(f"  {row.notes}", style="dim")

@@ -19,6 +19,8 @@ from otel_tap.cli.config import config_app
 from otel_tap.cli.doctor import doctor
 from otel_tap.cli.live import live
 from otel_tap.cli.plan import plan
+from otel_tap.cli.record import record
+from otel_tap.cli.replay import replay
 from otel_tap.cli.run import run
 from otel_tap.cli.session import EXIT_INTERRUPTED, EXIT_OK, STDOUT, reader_left
 from otel_tap.cli.terminal_text import report_error
@@ -33,6 +35,7 @@ Examples:
   sudo otel-tap live --comm curl --status 5xx
   sudo otel-tap live --output json | jq .url
   sudo OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 otel-tap run
+  sudo otel-tap record incident.otr; otel-tap replay incident.otr
   otel-tap config example > otel-tap.yaml
 \b
 Exit codes: 0 ok, 1 runtime, 2 usage, 3 configuration, 4 host not capable,
@@ -51,6 +54,19 @@ Examples:
   sudo otel-tap run --config /etc/otel-tap.yaml
   sudo otel-tap run --output otlp-json:/var/tmp/exchanges.jsonl"""
 
+_RECORD_EXAMPLES = """\b
+Examples:
+  sudo otel-tap record incident.otr --duration 10m --max-size 2GiB
+  sudo otel-tap record shop.otr --container 4f2a6c1d9b8e"""
+
+_REPLAY_EXAMPLES = """\b
+Examples:
+  otel-tap replay incident.otr --status 5xx
+  otel-tap replay incident.otr --output json | jq .url
+  otel-tap replay incident.otr --output none --bodies --har incident.har
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 \\
+    otel-tap replay incident.otr --output otlp"""
+
 app = typer.Typer(
     name="otel-tap",
     help="Passive HTTP tap for Linux: plaintext exchanges as OpenTelemetry spans and logs.",
@@ -62,6 +78,8 @@ app = typer.Typer(
 )
 app.command(epilog=_LIVE_EXAMPLES, short_help="Watch HTTP exchanges in the terminal.")(live)
 app.command(epilog=_RUN_EXAMPLES, short_help="Send HTTP exchanges over OTLP.")(run)
+app.command(epilog=_RECORD_EXAMPLES, short_help="Record raw events to a file.")(record)
+app.command(epilog=_REPLAY_EXAMPLES, short_help="Play a recording; needs no root.")(replay)
 app.command(short_help="Check whether this host can be tapped.")(doctor)
 app.command(short_help="Print what would be tapped, and why not the rest.")(plan)
 app.add_typer(config_app)

@@ -37,12 +37,32 @@ _FILTERS = {
 }
 
 
+# Flags that a command has no use for: nothing is captured in a replay, a recording is raw.
+CAPTURE = frozenset({"loader", "placement"})
+OF_EXCHANGES = frozenset({"host", "method", "path", "status"})
+HAR = frozenset({"har"})
+
+
 def with_capture_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """`command(flags, **own)` as a typer command that has the shared flags besides its own.
+    """`command(flags, **own)` as a typer command that has all shared flags besides its own.
 
     `flags` arrives as a mapping of dotted settings keys, as `load_settings` wants it.
     """
+    return _with_flags(command, frozenset())
+
+
+def with_shared_flags(
+    without: frozenset[str],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same but for some flags; of a filter, its `--exclude` twin goes with it."""
+    return lambda command: _with_flags(command, without)
+
+
+def _with_flags(command: Callable[..., None], without: frozenset[str]) -> Callable[..., None]:
     shared, key_of = _shared_flags()
+    left_out = without | {f"exclude_{name}" for name in without}
+    shared = [parameter for parameter in shared if parameter.name not in left_out]
+    key_of = {name: key for name, key in key_of.items() if name not in left_out}
     own = list(inspect.signature(command).parameters.values())[1:]
     hints = get_type_hints(command, include_extras=True)
 
@@ -103,7 +123,17 @@ def _shared_flags() -> tuple[list[inspect.Parameter], dict[str, str]]:
             ],
         ),
     ]
+    parameters.append(
+        _parameter(
+            "har",
+            Annotated[
+                str | None,
+                typer.Option(metavar="FILE", help="Also write a HAR 1.2 file, for browsers."),
+            ],
+        )
+    )
     key_of = {
+        "har": "har",
         "bodies": "bodies.enabled",
         "body_limit": "bodies.limit",
         "loader": "capture.loader",

@@ -107,13 +107,17 @@ class Agent(Protocol):
         """Detach, end what is under way, hand over what is not sent yet."""
         ...
 
+    def under_way(self, older_than_ns: int) -> list[tuple[Exchange, Origin]]:
+        """Exchanges that have been open for that long, as they are now."""
+        ...
+
     def status(self) -> Status:
         """The counters now."""
         ...
 
 
-def make_agent(settings: Settings, on_exchange: OnExchange | None, report: Report) -> Agent:
-    """The real agent, once this host and this user were found able to run it."""
+def require_host(settings: Settings) -> None:
+    """Raises HostError where this host or this user cannot tap; says which command could."""
     from otel_tap.requirements import check_host, require  # noqa: PLC0415 - quick --help
 
     try:
@@ -123,6 +127,11 @@ def make_agent(settings: Settings, on_exchange: OnExchange | None, report: Repor
             raise  # sudo would not help: root of a user namespace, or root without capabilities
         again = f"run `sudo otel-tap {shlex.join(sys.argv[1:])}`"
         raise RightsError(error.check, error.message, remedy=again) from error
+
+
+def make_agent(settings: Settings, on_exchange: OnExchange | None, report: Report) -> Agent:
+    """The real agent, once this host and this user were found able to run it."""
+    require_host(settings)
     module = import_module("otel_tap.agent")
     return cast("Agent", module.Agent(settings, on_exchange=on_exchange, report=report))
 
@@ -165,7 +174,7 @@ def status_line(status: Status) -> str:
         lost += ": " + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
     lost_bytes = sum(status.lost_bytes.values())
     if lost_bytes:
-        lost += f"; {_size(lost_bytes)}"
+        lost += f"; {size(lost_bytes)}"
     parts = [
         f"{status.exchanges} exchanges",
         f"{status.events} events ({lost})",
@@ -173,7 +182,7 @@ def status_line(status: Status) -> str:
     ]
     if status.shed_bytes or status.shed_share:
         now = f" ({status.shed_share:.0%} of connections now)" if status.shed_share else ""
-        parts.append(f"{_size(status.shed_bytes)} shed{now}")
+        parts.append(f"{size(status.shed_bytes)} shed{now}")
     if status.filtered:
         parts.append(f"{status.filtered} filtered")
     if status.opaque:
@@ -181,13 +190,14 @@ def status_line(status: Status) -> str:
     return ", ".join(parts)
 
 
-def _size(count: int) -> str:
-    size = float(count)
+def size(count: int) -> str:
+    """Bytes in decimal units: `512 B`, `1.5 kB`."""
+    amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
+        if amount < 1000 or unit == "GB":
             break
-        size /= 1000
-    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        amount /= 1000
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 @contextmanager

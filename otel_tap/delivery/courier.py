@@ -83,6 +83,11 @@ class Courier:
         """Spans and log records that were given up or rejected."""
         return sum(each.dropped + each.rejected for each in self.counters.values())
 
+    @property
+    def queued_bytes(self) -> int:
+        """Payload that waits or is under way."""
+        return sum(each.queued_bytes for each in self.counters.values())
+
     def offer(self, chunk: Chunk) -> bool:
         """Queue a chunk without waiting; False when it was dropped itself.
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from otel_tap.agent import Agent
-from otel_tap.capture.recording import RecordedSource
+from otel_tap.capture.recorded import RecordedSource
+from otel_tap.capture.recording import RecordTo
 from otel_tap.demo.clients import (
     BEFORE,
     PLANTED_SECRET,
@@ -169,7 +170,7 @@ def _live(folder: Path, out: TextIO, err: TextIO, record: Path | None) -> int:
                 on_exchange=None,
                 report=report,
                 environ=_environment(receiver),
-                record=record,
+                record=None if record is None else RecordTo(record),
             )
             agent.start()
             print("probes are attached; curl, wget and python send requests now", file=err)
@@ -261,9 +262,10 @@ def _replay(out: TextIO, err: TextIO, error: HostError) -> int:
     remedy = f" ({error.remedy})" if error.remedy else ""
     print(f"REPLAY of a recorded demo: cannot load probes here: {error.message}{remedy}", file=out)
     source = RecordedSource(RECORDING)
-    ports = tuple(int(port) for port in source.notes["ports"].split())
-    sent = int(source.notes["sent"])
+    notes = source.notes()
     source.close()
+    ports = tuple(int(port) for port in notes["ports"].split())
+    sent = int(notes["sent"])
     with OtlpReceiver() as receiver:
         show = _Show(out, ports)
         agent = Agent(

@@ -320,3 +320,8 @@ class Settings(Section):
         description="Where telemetry goes: otlp (as OTEL_EXPORTER_OTLP_* says), otlp-json:PATH, or "
         "none. Not set: otlp if an endpoint is configured, else otlp-json:otel-tap.otlp.jsonl",
     )
+    har: Text | None = Field(
+        default=None,
+        description="Also write every exchange to this file as HAR 1.2, for the network panel of a "
+        "browser. A file that otel-tap wrote is continued; another one is refused.",
+    )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
 from otel_tap.messages import Field, Request, Response
 from otel_tap.privacy import Redactor
+from otel_tap.protocols.http1.ambiguity import ambiguity_of
 from otel_tap.telemetry import names
 from otel_tap.telemetry.location import NOT_FORWARDED, Location, forwarded, locate
 from otel_tap.telemetry.otlp import (
@@ -89,7 +90,7 @@ class AttributeEncoder:
             if name in asked
         }
         self.truncated = bool_attribute(names.TRUNCATED, value=True)
-        # Whether `more` can have anything to say of an exchange without losses.
+        # Whether `more` can have anything to say of an exchange without losses and doubts.
         self.asks_more = bool(self._request_headers or self._response_headers or self._sizes)
 
     def of_connection(self, connection: Connection) -> list[bytes]:
@@ -188,7 +189,7 @@ class AttributeEncoder:
         attributes.append(self._method_original.of(request.method))
 
     def more(self, attributes: list[bytes], exchange: Exchange, lost: int) -> None:
-        """Appends everything else that differs: losses, and what settings ask for."""
+        """Appends everything else that differs: losses, doubts, and what settings ask for."""
         request, response = exchange.request, exchange.response
         if request is not None:
             for name, key in self._request_headers.items():
@@ -202,6 +203,10 @@ class AttributeEncoder:
             attributes.append(self._lost_bytes.of(lost))
         if lost or exchange.error is _TRUNCATED:
             attributes.append(self.truncated)
+        words = ambiguity_of(exchange)
+        if words:
+            values = [word.encode() for word in words]
+            attributes.append(strings_attribute(names.HTTP_AMBIGUITY, values))
 
     def _append_agent(self, attributes: list[bytes], first: Mapping[bytes, bytes]) -> None:
         agent = first.get(b"user-agent")

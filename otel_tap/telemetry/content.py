@@ -6,6 +6,7 @@ What arrives here has passed redaction, coded bodies too: it opens, redacts and 
 from __future__ import annotations
 
 import zlib
+from typing import NamedTuple
 
 from otel_tap.messages import Body, Field, field_value, field_values
 from otel_tap.telemetry.otlp import bytes_attribute, string_attribute
@@ -85,22 +86,38 @@ def _text(content: bytes, charset: str, *, cut: bool) -> bytes | None:
     return None
 
 
-def content_attribute(
-    name: str, body: Body, fields: tuple[Field, ...], limit: int
-) -> tuple[bytes, bool]:
-    """The encoded attribute `name`, a string if the content is text, else bytes; whether cut."""
+class Content(NamedTuple):
+    """What is shown of a body: UTF-8 if `is_text`; the content coding is removed if `decoded`."""
+
+    shown: bytes
+    is_text: bool
+    decoded: bool
+    cut: bool
+
+
+def content_of(body: Body, fields: tuple[Field, ...], limit: int) -> Content:
+    """At most `limit` bytes of a body, without its content coding where that can be removed."""
     coding = b",".join(field_values(fields, b"content-encoding")).strip().lower()
     # One byte more than asked for tells whether there was more.
     content = _decoded(body.content, coding, limit + 1)
     if content is None:
         content = body.content
         cut = body.truncated or len(content) > limit
-        return bytes_attribute(name, content[:limit]), cut
+        return Content(content[:limit], is_text=False, decoded=False, cut=cut)
     cut = body.truncated or len(content) > limit
     content = content[:limit]
     charset = _charset(field_value(fields, b"content-type") or b"")
     if charset is not None:
         text = _text(content, charset, cut=cut)
         if text is not None:
-            return string_attribute(name, text), cut
-    return bytes_attribute(name, content), cut
+            return Content(text, is_text=True, decoded=True, cut=cut)
+    return Content(content, is_text=False, decoded=True, cut=cut)
+
+
+def content_attribute(
+    name: str, body: Body, fields: tuple[Field, ...], limit: int
+) -> tuple[bytes, bool]:
+    """The encoded attribute `name`, a string if the content is text, else bytes; whether cut."""
+    content = content_of(body, fields, limit)
+    encode = string_attribute if content.is_text else bytes_attribute
+    return encode(name, content.shown), content.cut

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
 from otel_tap.messages import UNKNOWN, Request, Response
 from otel_tap.privacy import Redactor
+from otel_tap.protocols.http1.ambiguity import repeats_host
 from otel_tap.telemetry import names
 from otel_tap.telemetry.attributes import FORWARDED, AttributeEncoder
 from otel_tap.telemetry.blocks import Blocks, Common, display
@@ -23,6 +24,7 @@ from otel_tap.telemetry.otlp import (
 )
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.telemetry.shapes import Shapes
+from otel_tap.telemetry.websocket import WebSocketEncoder
 
 # Fields of one length, with their tags: ids, start, end and flags of a span; time, observed time,
 # flags and ids of a log record.
@@ -83,6 +85,7 @@ class RecordEncoder:
         self._asks_more = self._attributes.asks_more
         self._shapes = Shapes(always_scheme=names.URL_SCHEME in settings.attributes)
         self._blocks = Blocks(self._attributes, self._shapes, self._redactor)
+        self._websocket = WebSocketEncoder(settings, identities, self._attributes, self._redactor)
         self._methods = {method.encode(): method for method in settings.known_methods}
         self._reads_context = self._redactor.keeps(b"traceparent")
         self.unix_offset_ns = unix_offset_ns
@@ -93,13 +96,18 @@ class RecordEncoder:
 
     def encode(self, exchange: Exchange) -> Encoded:
         """Both records of one exchange."""
+        if exchange.websocket is not None:
+            return self._websocket.encode(exchange, self.unix_offset_ns)
         request = exchange.request
         attributes = [b""]  # the tag that joins them goes before each
         first = _NO_FIELDS
+        doubtful = False
         if request is not None:
             first = dict(request.fields)
+            doubtful = request.ambiguity != ()
             if len(first) != len(request.fields):
                 first = dict(reversed(request.fields))  # of equal names, the first one stays
+                doubtful = doubtful or repeats_host(request)
             common, shown = self._of_request(attributes, exchange, request, first)
         else:
             common, shown = self._of_any(attributes, exchange, None, b"?", first)
@@ -107,7 +115,8 @@ class RecordEncoder:
         lost = 0 if request is None else request.lost_bytes
         if response is not None:
             lost += response.lost_bytes
-        if lost or self._asks_more or exchange.error is _TRUNCATED:
+            doubtful = doubtful or response.ambiguity != ()
+        if lost or doubtful or self._asks_more or exchange.error is _TRUNCATED:
             self._attributes.more(attributes, exchange, lost)
         trace_id, span_id, parent_id, flags, trace_state = self._identities.of(
             exchange, first if self._reads_context else _NO_FIELDS

@@ -92,6 +92,8 @@ class Tap:
             "OTEL_BSP_SCHEDULE_DELAY": "200",
             "OTEL_BLRP_SCHEDULE_DELAY": "200",
             "OTEL_TAP_CAPTURE__PLACEMENT": PLACEMENT,
+            # What is asserted here is not how soon a busy machine lets the agent run.
+            "OTEL_TAP_CAPTURE__RING_SIZE": "64MiB",
         }
         self.process = subprocess.Popen(
             [*OTEL_TAP, "run", *_with_loader(self._arguments)],

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from otel_tap.agent import Agent
-from otel_tap.capture.recording import RecordedSource
+from otel_tap.capture.recorded import RecordedSource
+from otel_tap.capture.recorder import Recorder
+from otel_tap.capture.recording import RecordTo
 from otel_tap.events import ConnectionClosed, ConnectionOpened, DataEvent
 from otel_tap.exchange import Exchange
 from otel_tap.settings import load_settings
@@ -108,7 +110,11 @@ def running_agent(
         },
     ).settings
     agent = Agent(
-        settings, on_exchange=seen.take, report=lambda _: None, environ={}, record=seen.recording
+        settings,
+        on_exchange=seen.take,
+        report=lambda _: None,
+        environ={},
+        record=RecordTo(seen.recording),
     )
     agent.start()
     try:
@@ -283,7 +289,14 @@ def test_the_rest_of_a_long_content_is_counted_but_not_copied(seen, nginx):
     assert status.lost_bytes == {}
 
 
-def test_processes_that_the_filters_leave_out_are_not_copied(seen):
+def test_processes_that_the_filters_leave_out_are_not_copied(seen, monkeypatch):
+    # A recording leaves them out; here it has what was captured before the kernel side knew.
+    commit = Recorder.commit
+    monkeypatch.setattr(
+        Recorder,
+        "commit",
+        lambda recorder, events, _unwanted, origin: commit(recorder, events, (), origin),
+    )
     with known_traffic() as unwanted, known_traffic() as traffic:
         with running_agent(seen, pid=[str(traffic.pid)]) as agent:
             for source in (unwanted, traffic):

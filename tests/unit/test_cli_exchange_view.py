@@ -138,6 +138,16 @@ def test_details_show_fields_and_the_content_line_by_line():
     assert ("|", "hi") in details
 
 
+def test_what_readers_may_differ_about_is_in_line_details_and_json():
+    odd = replace(EXCHANGE, request=replace(REQUEST, ambiguity=("bare_lf", "obs_fold")))
+    assert "ambiguity=bare_lf ambiguity=obs_fold" in view(odd).line()
+    assert ("ambiguity", "bare_lf obs_fold") in view(odd).details()
+    assert json.loads(view(odd).json_line())["ambiguity"] == ["bare_lf", "obs_fold"]
+    assert json.loads(view().json_line())["ambiguity"] == []
+    assert "ambiguity" not in view().line()
+    assert "ambiguity" not in dict(view().details())
+
+
 HOSTILE = b"\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\xc2\x9b1m\x00\x7f\xe2\x80\xae\xff"
 
 

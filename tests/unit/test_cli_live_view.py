@@ -12,7 +12,9 @@ from rich.console import Console
 
 from otel_tap.cli.exchange_view import ExchangeView
 from otel_tap.cli.live_view import KEPT, Screen, ScreenDrawing, keys_of
-from tests.unit.test_cli_exchange_view import EXCHANGE, ORIGIN, REQUEST, hostile
+from otel_tap.exchange import Position
+from otel_tap.messages import Body
+from tests.unit.test_cli_exchange_view import EXCHANGE, ORIGIN, REQUEST, RESPONSE, hostile
 
 
 def row(number):
@@ -142,3 +144,71 @@ def test_any_typing_leaves_a_screen_that_can_be_drawn(typings):
     for typed in typings:
         press(screen, typed)
         assert len(draw(screen, 60, 6)) == 6
+
+
+def running(number, size=1_300_000, seconds=12):
+    response = replace(RESPONSE, body=Body(b"", size, truncated=True), complete=False)
+    exchange = replace(
+        EXCHANGE,
+        request=replace(REQUEST, target=b"/r%d" % number),
+        response=response,
+        position=Position("tcp", number),
+        end_ktime_ns=EXCHANGE.start_ktime_ns + seconds * 1_000_000_000,
+    )
+    return ExchangeView(exchange, ORIGIN, 0, running=True)
+
+
+def over(ran):
+    return ExchangeView(ran.exchange, ORIGIN, 0)
+
+
+def test_what_runs_stands_below_what_is_over_and_grows(screen):
+    screen.look([running(1)])
+    lines = draw(screen)
+    assert "/n29" in lines[9]
+    assert "/r1" in lines[10]
+    assert "12.00 s+" in lines[10]
+    assert "1.2 MiB+" in lines[10]
+    assert "running" in lines[10]
+    assert "1 running" in lines[11]
+    screen.look([running(1, size=5 << 20, seconds=13)])
+    assert "13.00 s+" in draw(screen)[10]
+    assert "5.0 MiB+" in draw(screen)[10]
+    screen.look([])
+    assert "/n29" in draw(screen)[10]
+    assert "running" not in "".join(draw(screen))
+
+
+def test_what_was_opened_while_it_ran_stays_open_when_it_is_over(screen):
+    screen.look([running(1)])
+    press(screen, b"\r")
+    assert any("12.00 s+, 1.2 MiB+ so far" in line for line in draw(screen, height=40))
+    screen.look([running(1, seconds=99)])
+    assert any("99.00 s+" in line for line in draw(screen, height=40))
+    screen.add(over(running(1, seconds=100)))
+    lines = draw(screen, height=40)
+    assert any("100.00 s" in line for line in lines)
+    assert not any("so far" in line for line in lines)
+    press(screen, b"\x1b")
+    assert not screen.running
+    assert "/r1" in draw(screen)[10]
+
+
+def test_a_selected_running_row_is_selected_when_it_is_over(screen):
+    screen.look([running(1), running(2)])
+    press(screen, b"k")
+    assert b"/r1" in screen.selected.exchange.request.target
+    screen.add(over(running(1)))
+    assert screen.selected is screen.rows[-1]
+
+
+def test_many_that_run_leave_room_for_what_is_over(screen):
+    screen.look(running(number) for number in range(100))
+    lines = draw(screen, height=14)
+    assert [bool("/r" in line) for line in lines[1:13]] == [False] * 8 + [True] * 4
+    assert "/r99" in lines[12]
+    assert "100 running" in lines[13]
+    press(screen, b"/r5\r")
+    shown = [line for line in draw(screen, height=14) if "running" in line and "/r" in line]
+    assert len(shown) == 4
+    assert all("/r5" in line for line in shown)

@@ -222,13 +222,62 @@ def test_a_refused_connect_leaves_http_going_on():
     assert not wire.opaque
 
 
-def test_a_granted_upgrade_ends_http_and_the_frames_behind_it_are_not_read():
+def test_a_granted_upgrade_to_an_unknown_protocol_ends_reading():
     wire = Wire().opened()
-    wire.request(b"GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-    wire.response(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x05hello")
+    wire.request(b"GET /x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    wire.response(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nHTTP/1.1 200 OK\r\n")
     (exchange,) = wire.exchanges
-    assert summary(exchange) == ((b"GET", b"/ws"), 101, None)
+    assert summary(exchange) == ((b"GET", b"/x"), 101, None)
     assert wire.opaque == [1]
+    assert wire.counters.opaque_tunnel == 1
+    assert wire.counters.opaque_bytes == len(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_request_that_came_with_a_declined_upgrade_is_read_too():
+    wire = Wire().opened()
+    wire.request(b"GET /x HTTP/1.1\r\nUpgrade: x\r\n\r\n" + GET + GET[:5]).request(GET[5:])
+    wire.response(OK).response(EMPTY).response(OK)
+    assert [summary(exchange)[:2] for exchange in wire.exchanges] == [
+        ((b"GET", b"/x"), 200),
+        ((b"GET", b"/a"), 204),
+        ((b"GET", b"/a"), 200),
+    ]
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_http_inside_a_tunnel_is_read(client):
+    wire = Wire(client=client).opened()
+    wire.request(b"CONNECT h:80 HTTP/1.1\r\n\r\n" + GET)
+    wire.response(b"HTTP/1.1 200 Connection established\r\n\r\n" + OK)
+    wire.request(GET).response(EMPTY)
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        ((b"CONNECT", b"h:80"), 200, None),
+        ((b"GET", b"/a"), 200, None),
+        ((b"GET", b"/a"), 204, None),
+    ]
+    assert [exchange.reused for exchange in wire.exchanges] == [False, True, True]
+    assert wire.opaque == []
+
+
+def test_tunnels_in_tunnels_are_followed_to_a_bound():
+    wire = Wire().opened()
+    wire.request(b"CONNECT h:80 HTTP/1.1\r\n\r\n" * 2000)
+    wire.response(b"HTTP/1.1 200 OK\r\n\r\n" * 2000)
+    assert [exchange.response.status for exchange in wire.exchanges] == [200] * 5
+    assert wire.opaque == [1]
+
+
+def test_behind_a_gap_at_the_switch_a_tunnel_is_met_midway():
+    wire = Wire().opened().request(b"CONNECT h:80 HTTP/1.1\r\n\r\n")
+    wire.missed(Direction.EGRESS, 10)
+    wire.request(b"rest of something").response(b"HTTP/1.1 200 OK\r\n\r\n")
+    wire.request(b"more of it").request(GET).response(OK)
+    # What was lost may have been a request, and this its response.
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        ((b"CONNECT", b"h:80"), 200, None),
+        ((b"GET", b"/a"), None, ExchangeError.TRUNCATED),
+        (None, 200, None),
+    ]
 
 
 def test_an_upgrade_that_is_ignored_changes_nothing():
@@ -281,11 +330,35 @@ def test_names_of_any_case_bare_line_feeds_and_folded_lines_are_read():
     ],
 )
 def test_a_head_whose_framing_readers_would_dispute_is_malformed(fields):
-    wire = Wire().opened().request(b"POST / HTTP/1.1\r\n" + fields + b"\r\n\r\nx")
+    wire = Wire().opened().request(b"POST / HTTP/1.1\r\nA: b\r\n" + fields + b"\r\n\r\nx")
+    assert not wire.exchanges
+    wire.response(OK + OK)
     assert wire.opaque == [1]
     assert wire.counters.messages_malformed == 1
-    (exchange,) = wire.exchanges
-    assert summary(exchange) == ((b"POST", b"/"), None, ExchangeError.MALFORMED)
+    exchange = wire.exchanges[0]
+    assert summary(exchange) == ((b"POST", b"/"), 200, ExchangeError.MALFORMED)
+    assert exchange.request.fields[0] == (b"a", b"b")
+    assert exchange.request.ambiguity
+
+
+def test_what_the_peer_made_of_a_refused_request_is_waited_for_no_longer_than_the_connection():
+    refused = b"GET /a HTTP/1.1\r\nContent-Length: x\r\n\r\n"
+    for end in (
+        lambda wire: wire.closed(CloseReason.INGRESS_END),
+        lambda wire: wire.closed(CloseReason.RESET).later(2 * SECOND),
+        lambda wire: wire.response(b"\x00 no HTTP/1.1 at all\r\n\r\n"),
+        lambda wire: wire.response(b"", lost=10).later(61 * SECOND).response(b"x"),
+    ):
+        wire = Wire().opened().request(GET).response(OK).request(refused)
+        assert len(wire.exchanges) == 1
+        end(wire)
+        assert summary(wire.exchanges[1]) == ((b"GET", b"/a"), None, ExchangeError.MALFORMED)
+        assert len(wire.exchanges) == 2
+
+
+def test_bytes_that_are_no_request_at_all_are_not_waited_with():
+    wire = Wire().opened().request(GET).response(OK).request(b"\x00\x01\r\n\r\n")
+    assert wire.opaque == [1]
 
 
 @pytest.mark.parametrize("line", [b"x", b"-1", b"0x1", b"1_0", b"", b"f" * 16, b"1 1"])
@@ -308,8 +381,9 @@ def test_a_head_beyond_its_bound_is_malformed(pieces):
     wire = Wire().opened().request(b"GET / HTTP/1.1\r\n")
     for _ in range(pieces):
         wire.request(b"X-A: " + b"a" * (70_000 // pieces) + b"\r\n")
+    wire.response(b"HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n")
     assert wire.opaque == [1]
-    assert summary(wire.exchanges[0]) == ((b"GET", b"/"), None, ExchangeError.MALFORMED)
+    assert summary(wire.exchanges[0]) == ((b"GET", b"/"), 431, ExchangeError.MALFORMED)
 
 
 def test_garbage_behind_a_response_is_malformed_and_ends_the_reading():

@@ -9,21 +9,23 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import h11
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from otel_tap.events import CloseReason, Direction
 from otel_tap.exchange import Exchange
-from otel_tap.messages import Request, Response
+from otel_tap.messages import Body, Request, Response
 from tests.unit.wire import SECOND, Wire
 
 any_bodies = st.binary(max_size=60) | st.sampled_from(
     [b"HTTP/1.1 500 No", b"0\r\n\r\n", b"a" * 300]
 )
 plain_bodies = st.binary(max_size=60).filter(lambda body: b"HTTP/1" not in body)
+OVER = b"HTTP/1.1 204 Over\r\n\r\n"
 values = st.from_regex(rb"[!-~]{0,12}", fullmatch=True)
 
 
@@ -173,6 +175,67 @@ def test_gaps_in_one_direction_never_make_a_wrong_exchange_of_pipelines(batches,
     play(wire, batches, data.draw, losing)
     wire.later(2 * SECOND).closed(CloseReason.INGRESS_END).closed()
     check_truth(wire, [pair for batch in batches for pair in batch])
+
+
+@given(conversations(depths=(1,), bodies=plain_bodies), st.sampled_from([1, 2]), st.data())
+@settings(deadline=None, max_examples=200)
+def test_a_gap_that_begins_in_a_content_of_known_length_costs_only_what_it_covers(
+    batches, way, data
+):
+    """All before it is as without it; its message lacks just those bytes, wherever it ends."""
+    flat = [pair for batch in batches for pair in batch]
+    contents = {1: 4, 2: 5}
+    hit = [
+        number
+        for number, pair in enumerate(flat)
+        if pair[contents[way]] and b"Content-Length" in pair[way]
+    ]
+    assume(hit)
+    number = data.draw(st.sampled_from(hit))
+    message, content = flat[number][way], flat[number][contents[way]]
+    begin = data.draw(st.integers(len(message) - len(content), len(message) - 1))
+    # The last pair is hit in its first line at most, so that something tells of every gap.
+    flat.append((b"GET", b"GET /%d HTTP/1.1\r\n\r\n" % len(flat), OVER, 204, b"", b""))
+    gap = data.draw(st.integers(1, len(message) - begin + 9))
+    covered = min(gap, len(message) - begin)
+    more = gap - covered
+    whole, torn = Wire().opened(), Wire().opened()
+    for place, pair in enumerate(flat):
+        whole.request(pair[1]).response(pair[2])
+        for direction, at in ((Direction.EGRESS, 1), (Direction.INGRESS, 2)):
+            part, lost = pair[at], 0
+            if at == way and place == number:
+                # Either an event says what its call moved besides, or no event comes of that call.
+                told = data.draw(st.booleans())
+                torn.moved(direction, part[:begin], lost=covered if told else 0)
+                if not told:
+                    torn.missed(direction, covered)
+                part = part[begin + covered :]
+            elif at == way and place > number and more:
+                lost = min(more, len(part))  # what moved with the end of that content
+                more -= lost
+                torn.missed(direction, lost)
+            if part[lost:]:
+                torn.moved(direction, part[lost:])
+    torn.closed(CloseReason.INGRESS_END).closed().later(2 * SECOND)
+    assert [seen(one) for one in torn.exchanges[:number]] == [
+        seen(one) for one in whole.exchanges[:number]
+    ]
+    cut, exact = torn.exchanges[number], whole.exchanges[number]
+    assert cut.error is None
+    assert (cut.position, cut.reused) == (exact.position, exact.reused)
+    for lacking, full, hurt in (
+        (cut.request, exact.request, way == 1),
+        (cut.response, exact.response, way == 2),
+    ):
+        if not hurt:
+            assert lacking == full
+            continue
+        known = content[: begin - len(message)]
+        assert lacking.body == Body(known, len(content), truncated=True)
+        assert lacking.lost_bytes == covered
+        assert replace(lacking, body=full.body, lost_bytes=0) == full
+    check_truth(torn, flat)
 
 
 fragments = st.sampled_from(

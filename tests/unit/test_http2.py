@@ -425,3 +425,19 @@ def test_redaction_keeps_what_is_said_of_incomplete_headers_and_of_the_call():
     assert redacted.response.headers_incomplete
     assert redacted.rpc == exchange.rpc
     assert redacted.rpc.method == b"a"
+
+
+def test_a_section_that_is_no_hpack_and_is_cut_by_a_gap_ends_nothing_else():
+    talk = Talk().begun()
+    wire = Wire().opened()
+    for from_client, data in talk.script:
+        wire.moved(Direction.EGRESS if from_client else Direction.INGRESS, data)
+    # An index beyond a table of which nothing was lost; the rest of the section is.
+    wire.request(frame(1, 0, 1, b"\xfe"), lost=20)
+    assert wire.counters.messages_malformed == 1
+    whole = frame(1, 5, 3, b"\x82\x84\x87\x41\x01h")
+    wire.request(whole).response(frame(1, 5, 3, b"\x88"))
+    (exchange,) = wire.exchanges
+    assert exchange.request.method == b"GET"
+    assert exchange.response.status == 200
+    assert not wire.opaque

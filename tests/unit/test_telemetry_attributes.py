@@ -141,6 +141,18 @@ def test_a_long_header_value_is_whole():
         assert found["url.path"] == "/" + value.decode()
 
 
+def test_what_readers_may_differ_about_is_said_of_both_messages_and_only_where_there_is_any():
+    odd = replace(request(b"/a", (b"host", b"other")), ambiguity=("bare_lf", "obs_fold"))
+    answer = replace(response(), ambiguity=("obs_fold", "bare_cr"))
+    for sent, got, said in (
+        (odd, answer, ["bare_lf", "obs_fold", "repeated_host", "bare_cr"]),
+        (request(), answer, ["obs_fold", "bare_cr"]),
+        (request(b"/a", (b"accept", b"a"), (b"accept", b"b")), response(), None),
+        (request(), None, None),
+    ):
+        assert attributes_of(exchange(sent, got)).get("otel_tap.http.ambiguity") == said
+
+
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16384, 2**32, 2**63 - 1])
 def test_sizes_of_any_length_are_exact(size):
     answer = response(body=Body(b"", size, truncated=True))
@@ -153,7 +165,11 @@ def test_sizes_of_any_length_are_exact(size):
 def test_no_attribute_leaves_that_names_does_not_list():
     observed = exchange(
         request(
-            b"/p?q=1", (b"user-agent", b"a"), method=b"FOO", body=Body(b"x", 1, truncated=False)
+            b"/p?q=1",
+            (b"user-agent", b"a"),
+            (b"host", b"example.com"),
+            method=b"FOO",
+            body=Body(b"x", 1, truncated=False),
         ),
         response(500, body=Body(b"y", 1, truncated=False), lost_bytes=1),
         connection=replace(PLAIN, tls=TlsLibrary.OPENSSL),

@@ -150,7 +150,7 @@ class Completion:
 class BccSource:
     """Compiles, attaches and drains; the live `EventSource` of the bcc loader.
 
-    `tee` gets the bytes of every record, whole and as the wire format has it, for recordings.
+    `tee` gets every event with a record as the wire format has it, for recordings.
     Raises what `BccKernel` raises.
     """
 
@@ -159,7 +159,7 @@ class BccSource:
         ring_bytes: int,
         report: Callable[[str], None],
         *,
-        tee: Callable[[memoryview], None] | None = None,
+        tee: Callable[[Event, bytes], None] | None = None,
         package: BccPackage | None = None,
     ) -> None:
         self._kernel = BccKernel(ring_bytes, package=package)
@@ -232,7 +232,7 @@ class BccSource:
     def _teed(self, events: list[Event]) -> list[Event]:
         if self._tee is not None:
             for event in events:
-                self._tee(memoryview(encode(event)))
+                self._tee(event, encode(event))
         return events
 
     def _new_losses(self) -> Iterable[EventsLost]:

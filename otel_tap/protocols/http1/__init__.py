@@ -13,7 +13,7 @@ are missing". h11 does read a response without its request; speed and gaps speak
 from __future__ import annotations
 
 from otel_tap.events import DataEvent, Direction
-from otel_tap.exchange import ExchangeError, Role
+from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.http1.head import HeadParser
@@ -21,6 +21,7 @@ from otel_tap.protocols.http1.pairing import DECLINED, SWITCHED, UNDECIDED, Pair
 from otel_tap.protocols.http1.reader import MessageReader
 from otel_tap.protocols.http1.requests import RequestReader
 from otel_tap.protocols.http1.responses import ResponseReader
+from otel_tap.protocols.http1.switching import hand_over, switched
 
 __all__ = ["HeadParser", "Http1"]
 
@@ -121,6 +122,17 @@ class Http1(Protocol):
         self._pairing.mark_moved(self._requests.ktime_ns, self._responses.ktime_ns)
         self._pairing.finish_all(ktime_ns, error, request, response)
 
+    def time_out(self, ktime_ns: int, *, streams: bool) -> None:
+        """A stream of events may be silent for long."""
+        if streams or not self._responses.open_ended:
+            self.abort(ktime_ns, ExchangeError.TIMEOUT)
+
+    def under_way(self, ktime_ns: int) -> list[Exchange]:
+        """The open exchanges, oldest first."""
+        request = self._requests.so_far() if self._requests.amid_message else None
+        response = self._responses.so_far() if self._responses.amid_message else None
+        return self._pairing.under_way(ktime_ns, request, response)
+
     def tick(self, ktime_ns: int) -> None:
         """A response waits for the report of its request a second at most."""
         self._pairing.tick(ktime_ns)
@@ -131,12 +143,28 @@ class Http1(Protocol):
         switch = pairing.switch
         pairing.switch = UNDECIDED
         if pairing.broken:
+            if self._requests.refused and not self._responses.failed and pairing.asks:
+                return  # what the peer made of that request is in its response
             counters.opaque_malformed += 1
             self.abort(ktime_ns, ExchangeError.MALFORMED)
             self.successor = self._carrier.opaque
         elif switch == SWITCHED:
-            counters.opaque_tunnel += 1
-            self.abort(ktime_ns, ExchangeError.TRUNCATED)
-            self.successor = self._carrier.opaque
+            self._switch(ktime_ns)
         elif switch == DECLINED:
-            self._requests.release()
+            for event in self._requests.release():
+                begin_ns = event.begin_ktime_ns if event.direction == 1 else event.ktime_ns
+                self._requests.data(event, begin_ns)
+
+    def _switch(self, ktime_ns: int) -> None:
+        requests, responses = self._requests, self._responses
+        self.abort(ktime_ns, ExchangeError.TRUNCATED)
+        reader = switched(self._carrier, self._pairing.granted, Direction(self._request_direction))
+        # A stream that was not read to the very end of HTTP/1 is met midway.
+        if not requests.holds:
+            reader.gap(Direction(self._request_direction), ktime_ns, 0)
+        if not responses.switched:
+            reader.gap(Direction(1 - self._request_direction), ktime_ns, 0)
+        came = requests.release()
+        if responses.rest is not None:
+            came.append(responses.rest)
+        self.successor = hand_over(reader, came)

@@ -1,9 +1,9 @@
 """The head of an HTTP/1 message: start line and field section (RFC 9112, sections 2 to 5).
 
 Owns how lines become methods, statuses and fields, and what the fields say of the framing. Pure;
-it must not know streams, gaps or exchanges. Lenient where every reader is (bare LF, obs-fold);
-where readers differ (lengths, names with spaces) the head is `Malformed`, for then nobody can
-say which bytes follow.
+it must not know streams, gaps or exchanges. Lenient where most readers are (bare LF, obs-fold);
+where nobody can say which bytes follow, a start line is `Malformed` and a section `BROKEN`. What
+readers may differ about leaves its word in `HeadParser.doubts` (see `ambiguity`).
 
 Equal field lines become one `Field` object through a bounded table. Lines that may hold a secret
 are never in it: not those of sensitive names, and none with a query string.
@@ -15,6 +15,24 @@ import re
 from typing import Any
 
 from otel_tap.messages import Field
+from otel_tap.protocols.http1.ambiguity import (
+    BAD_CODING,
+    BAD_FIELD_LINE,
+    BAD_LENGTH,
+    BARE_CR,
+    BARE_LF,
+    CONFLICTING_LENGTH,
+    FRAMING_IN_TRAILERS,
+    LENGTH_AND_CODING,
+    NO_WORDS,
+    OBS_FOLD,
+    REPEATED_CODING,
+    REPEATED_LENGTH,
+    SPACE_BEFORE_COLON,
+    SPACE_BEFORE_FIELD,
+    SPACE_IN_TARGET,
+    with_word,
+)
 
 HEAD_LIMIT = 64 * 1024
 
@@ -22,6 +40,7 @@ _TABLE_LIMIT = 4096  # field lines; both tables begin anew when it is reached
 _NAME_LIMIT = 1024
 _LINE_LIMIT = 128  # bytes of a line that is kept
 _NEVER = -1
+_CR = 13
 _LINES_PER_NAME = 64  # values of names that vary (dates, ids) soon are not kept any more
 _LINES_PER_SECOND = 4  # ... but for a few in each second
 _STATUS_TABLE_LIMIT = 256
@@ -45,9 +64,12 @@ _SENSITIVE = re.compile(
 )
 
 NO_LENGTH = -1
+_BROKEN_LENGTH = -2
+_BROKEN_LINE = -3  # in place of a length: a line is no field
 NOT_CODED = 0
 CHUNKED = 1
 OTHER_CODING = 2  # a transfer coding that is not chunked at its end
+BROKEN = 3  # where the message ends cannot be said, or a line is no field
 
 _FRAMING_NONE = 0
 _FRAMING_LENGTH = 1
@@ -61,7 +83,7 @@ class Malformed(Exception):  # noqa: N818 - a verdict on bytes, not an error of 
 
 Section = tuple[tuple[Field, ...], int, int, bool]
 """A parsed field section: the fields, and what they say of the body: content length (or
-`NO_LENGTH`), transfer coding, and whether an upgrade is asked for or granted.
+`NO_LENGTH`), transfer coding (or `BROKEN`), and whether an upgrade is asked for or granted.
 """
 
 
@@ -72,6 +94,19 @@ class _Name:
         self.name = name
         self.framing = framing
         self.room = room
+
+
+_FOLDED = _Name(b"", _FRAMING_NONE, _NEVER)  # stands for a line that went on with another one
+_FRAMING_WORDS = frozenset(
+    (
+        BAD_CODING,
+        BAD_LENGTH,
+        CONFLICTING_LENGTH,
+        LENGTH_AND_CODING,
+        REPEATED_CODING,
+        REPEATED_LENGTH,
+    )
+)
 
 
 def is_request_line(payload: bytes) -> bool:
@@ -89,33 +124,17 @@ def begins_response(payload: bytes, at: int = 0) -> bool:
     return _STATUS_LINE.match(payload, at) is not None
 
 
-def split_request_line(line: bytes) -> tuple[bytes, bytes, str]:
-    """Method, target and version of a request line without its LF."""
-    parts = line.split(b" ")
-    if len(parts) == 3 and parts[2] == b"HTTP/1.1\r" and parts[0] in _METHODS and parts[1]:
-        return parts[0], parts[1], "1.1"
-    if line.endswith(b"\r"):
-        line = line[:-1]
-    method, _, rest = line.partition(b" ")
-    target, _, protocol = rest.rpartition(b" ")
-    if protocol == b"HTTP/1.1":
-        version = "1.1"
-    elif protocol == b"HTTP/1.0":
-        version = "1.0"
-    else:
-        raise Malformed
-    # Targets with spaces are sent by broken clients and read by lenient servers; kept as sent.
-    if not target or _TOKEN.fullmatch(method) is None or len(method) > 32:
-        raise Malformed
-    return method, target, version
-
-
 class HeadParser:
-    """Parses heads and remembers the lines that come again. One serves all connections."""
+    """Parses heads and remembers the lines that come again. One serves all connections.
 
-    __slots__ = ("_lines", "_names", "_statuses")
+    `doubts` are the words for what is ambiguous about the last head, or trailers: what was read
+    since the last start line.
+    """
+
+    __slots__ = ("_lines", "_names", "_statuses", "doubts")
 
     def __init__(self) -> None:
+        self.doubts = NO_WORDS
         self._lines: dict[bytes, Field] = {}
         self._names: dict[bytes, _Name] = {}
         self._statuses: dict[bytes, tuple[int, bytes, str]] = {}
@@ -130,8 +149,37 @@ class HeadParser:
             if entry.room == 0:
                 entry.room = _LINES_PER_SECOND
 
+    def request_line(self, line: bytes) -> tuple[bytes, bytes, str]:
+        """Method, target and version of a request line without its LF."""
+        self.doubts = NO_WORDS
+        parts = line.split(b" ")
+        if len(parts) == 3 and parts[2] == b"HTTP/1.1\r" and parts[0] in _METHODS:
+            target = parts[1]
+            if target and _CR not in target:
+                return parts[0], target, "1.1"
+        self._doubt_ends(line)
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        method, _, rest = line.partition(b" ")
+        target, _, protocol = rest.rpartition(b" ")
+        if protocol == b"HTTP/1.1":
+            version = "1.1"
+        elif protocol == b"HTTP/1.0":
+            version = "1.0"
+        else:
+            raise Malformed
+        # Targets with spaces are sent by broken clients and read by lenient servers; those around
+        # it are none of its own (RFC 9112 3).
+        if b" " in target:
+            self.doubt(SPACE_IN_TARGET)
+            target = target.strip(b" ")
+        if not target or _TOKEN.fullmatch(method) is None or len(method) > 32:
+            raise Malformed
+        return method, target, version
+
     def status_line(self, line: bytes) -> tuple[int, bytes, str]:
         """Status, reason and version of a status line without its LF."""
+        self.doubts = NO_WORDS
         known = self._statuses.get(line)
         if known is not None:
             return known
@@ -139,14 +187,25 @@ class HeadParser:
         if match is None:
             raise Malformed
         parts = (int(match[2]), match[3] or b"", match[1].decode("ascii"))
-        if len(line) <= _LINE_LIMIT:
+        if not line.endswith(b"\r"):
+            self.doubt(BARE_LF)  # and not kept: a line in the table is a clean one
+        elif len(line) <= _LINE_LIMIT:
             if len(self._statuses) >= _STATUS_TABLE_LIMIT:
                 self._statuses.clear()
             self._statuses[line] = parts
         return parts
 
+    def trailers(self, lines: list[bytes], end: int) -> tuple[tuple[Field, ...], bool]:
+        """The trailer fields `lines[:end]`, which frame nothing; and whether a line is no field."""
+        self.doubts = NO_WORDS
+        fields, length, _, _ = self.section(lines, 0, end)
+        if any(_framing_of(name) in (_FRAMING_LENGTH, _FRAMING_CODING) for name, _ in fields):
+            self.doubts = tuple(word for word in self.doubts if word not in _FRAMING_WORDS)
+            self.doubt(FRAMING_IN_TRAILERS)
+        return fields, length == _BROKEN_LINE
+
     def section(self, lines: list[bytes], start: int, end: int) -> Section:
-        """The field lines `lines[start:end]`, each without its LF (a CR may remain)."""
+        """The field lines `lines[start:end]`, each without its LF."""
         # Any: of a known tuple, mypyc would take the parts and make a new one.
         known: dict[bytes, Any] = self._lines
         names = self._names
@@ -161,53 +220,136 @@ class HeadParser:
                 continue
             raw_name, colon, value = line.partition(b":")
             entry = names.get(raw_name)
-            if entry is None:
-                if line[:1] in (b" ", b"\t"):
-                    self._fold(fields, line)
+            if entry is None or not colon:
+                entry = self._other_line(fields, line, raw_name, colon, length)
+                if entry is None:
+                    length = _BROKEN_LINE
                     continue
-                entry = self._learn(raw_name)
-            if not colon:
-                raise Malformed
+                if entry is _FOLDED:
+                    continue
             value = value.strip(b" \t\r")
+            clean = line[-1] == _CR and _CR not in value
+            if not clean:
+                self._doubt_ends(line)
             field = (entry.name, value)
             fields.append(field)
             framing = entry.framing
             if framing == _FRAMING_NONE:
-                if entry.room > 0 and len(line) <= _LINE_LIMIT and b"?" not in line:
+                if entry.room > 0 and clean and len(line) <= _LINE_LIMIT and b"?" not in line:
                     self._remember(entry, line, field)
             elif framing == _FRAMING_LENGTH:
                 if length == NO_LENGTH and value.isdigit() and len(value) <= _LENGTH_DIGITS:
                     length = int(value)
                 else:
-                    length = _content_length(value, length)
+                    length = self._content_length(value, length)
             elif framing == _FRAMING_CODING:
-                codings = codings + b"," + value if codings else value
+                codings = self._more_codings(codings, value)
             else:
                 upgrade = True
-        return tuple(fields), length, _transfer_coding(codings) if codings else NOT_CODED, upgrade
+        coding = NOT_CODED
+        if codings or length < NO_LENGTH:
+            coding = self._coding(codings, length)
+        return tuple(fields), length, coding, upgrade
 
-    def _fold(self, fields: list[Field], line: bytes) -> None:
-        # obs-fold (RFC 9112 5.2): the line goes on with the field before it.
+    def doubt(self, word: str) -> None:
+        """Readers may differ about what was just read."""
+        self.doubts = with_word(self.doubts, word)
+
+    def _doubt_ends(self, line: bytes) -> None:
+        if not line.endswith(b"\r"):
+            self.doubt(BARE_LF)
+        if _CR in line.rstrip(b"\r"):
+            self.doubt(BARE_CR)
+
+    def _other_line(
+        self, fields: list[Field], line: bytes, raw_name: bytes, colon: bytes, length: int
+    ) -> _Name | None:
+        """What a line is whose name is not known: a new name, a fold, or None: no field."""
+        if line[:1] not in (b" ", b"\t"):
+            return self._learn(raw_name, colon)
+        # obs-fold (RFC 9112 5.2): the line goes on with the one before it. After a broken line
+        # nobody knows what the fold belongs to.
         if not fields:
-            raise Malformed
+            self.doubt(SPACE_BEFORE_FIELD)
+            return None
+        self._doubt_ends(line)
+        self.doubt(OBS_FOLD)
         name, value = fields[-1]
-        entry = self._names.get(name)
-        if (entry is not None and entry.framing != _FRAMING_NONE) or _framing_of(name):
-            raise Malformed
+        if length == _BROKEN_LINE or _framing_of(name) != _FRAMING_NONE:
+            return None
         more = line.strip(b" \t\r")
         fields[-1] = (name, value + b" " + more if value else more)
+        return _FOLDED
 
-    def _learn(self, raw_name: bytes) -> _Name:
+    def _learn(self, raw_name: bytes, colon: bytes) -> _Name | None:
+        """What is known of a name from now on; None if it is none."""
+        spaced = False
         if _TOKEN.fullmatch(raw_name) is None:
-            raise Malformed
+            raw_name = raw_name.rstrip(b" \t")
+            spaced = True
+        if not colon or _TOKEN.fullmatch(raw_name) is None:
+            self.doubt(BAD_FIELD_LINE)
+            return None
         name = raw_name.lower()
         room = _NEVER if _SENSITIVE.search(name) else _LINES_PER_NAME
+        if spaced:
+            # Never kept, neither the name nor its lines: what is in the tables is clean.
+            self.doubt(SPACE_BEFORE_COLON)
+            return None if _framing_of(name) else _Name(name, _FRAMING_NONE, _NEVER)
         entry = _Name(name, _framing_of(name), room)
         if len(name) <= _LINE_LIMIT:
             if len(self._names) >= _NAME_LIMIT:
                 self._names.clear()
             self._names[raw_name] = entry
         return entry
+
+    def _content_length(self, value: bytes, before: int) -> int:
+        """RFC 9110 8.6: a list of equal numbers is that number; anything else is refused."""
+        if before < NO_LENGTH:
+            return before
+        length = before
+        for part in value.split(b","):
+            digits = part.strip(b" \t")
+            if not digits.isdigit() or len(digits) > _LENGTH_DIGITS:
+                self.doubt(BAD_LENGTH)
+                return _BROKEN_LENGTH
+            number = int(digits)
+            if length not in (NO_LENGTH, number):
+                self.doubt(CONFLICTING_LENGTH)
+                return _BROKEN_LENGTH
+            if length == number:
+                self.doubt(REPEATED_LENGTH)
+            length = number
+        return length
+
+    def _more_codings(self, before: bytes, value: bytes) -> bytes:
+        if before:
+            self.doubt(REPEATED_CODING)
+            return before + b"," + value
+        if not value:
+            self.doubt(BAD_CODING)
+        return value
+
+    def _coding(self, value: bytes, length: int) -> int:
+        """How a message is framed that is coded, or whose length or lines are no good."""
+        coding = self._transfer_coding(value) if value else NOT_CODED
+        if value and length not in (NO_LENGTH, _BROKEN_LINE):
+            self.doubt(LENGTH_AND_CODING)
+        if length == _BROKEN_LINE or (length == _BROKEN_LENGTH and coding == NOT_CODED):
+            return BROKEN
+        return coding
+
+    def _transfer_coding(self, value: bytes) -> int:
+        codings = [part.strip(b" \t").lower() for part in value.split(b",")]
+        known = [coding for coding in codings if coding not in (b"", b"identity")]
+        if len(known) < len(codings):
+            self.doubt(BAD_CODING)
+        if not known:
+            return NOT_CODED
+        if b"chunked" not in known[:-1]:
+            return CHUNKED if known[-1] == b"chunked" else OTHER_CODING
+        self.doubt(BAD_CODING)
+        return BROKEN if known[-1] == b"chunked" else OTHER_CODING
 
     def _remember(self, entry: _Name, line: bytes, field: Field) -> None:
         if len(self._lines) >= _TABLE_LIMIT:
@@ -225,27 +367,3 @@ def _framing_of(name: bytes) -> int:
     if name == b"upgrade":
         return _FRAMING_UPGRADE
     return _FRAMING_NONE
-
-
-def _content_length(value: bytes, before: int) -> int:
-    """RFC 9110 8.6: a list of equal numbers is that number; anything else is malformed."""
-    length = before
-    for part in value.split(b","):
-        digits = part.strip(b" \t")
-        if not digits.isdigit() or len(digits) > _LENGTH_DIGITS:
-            raise Malformed
-        number = int(digits)
-        if length not in (NO_LENGTH, number):
-            raise Malformed
-        length = number
-    return length
-
-
-def _transfer_coding(value: bytes) -> int:
-    codings = [part.strip(b" \t").lower() for part in value.split(b",")]
-    codings = [coding for coding in codings if coding not in (b"", b"identity")]
-    if not codings:
-        return NOT_CODED
-    if b"chunked" in codings[:-1]:
-        raise Malformed
-    return CHUNKED if codings[-1] == b"chunked" else OTHER_CODING

@@ -28,6 +28,7 @@ from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
+from otel_tap.protocols.http1.under_way import seen_now
 
 OPEN_LIMIT = 1024  # requests without response on one connection
 
@@ -41,8 +42,9 @@ DECLINED = 2
 class Pairing(Listener):
     """The exchanges of one connection.
 
-    `switch` tells what the response to a CONNECT or Upgrade decided, `broken` that a reader met
-    malformed bytes; whoever reads them resets them.
+    `switch` tells what the response to a CONNECT or Upgrade decided, `granted` the exchange, once
+    told, that ends HTTP/1, `broken` that a reader met malformed bytes; whoever reads them resets
+    them.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class Pairing(Listener):
         "_responses_lost_ns",
         "_whole_hidden",
         "broken",
+        "granted",
         "now_ns",
         "role",
         "switch",
@@ -70,6 +73,7 @@ class Pairing(Listener):
         self.role = role
         self.now_ns = 0  # the event being handled
         self.switch = UNDECIDED
+        self.granted: Exchange | None = None
         self.broken = False
         self._open: list[OpenExchange] = []
         self._request: OpenExchange | None = None
@@ -88,6 +92,14 @@ class Pairing(Listener):
     def busy(self) -> bool:
         """Whether an exchange is open that was not emitted."""
         return any(not exchange.emitted for exchange in self._open)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request is open whose response is not over."""
+        return any(
+            one.request_state != ABSENT and one.response_state != OVER and not one.emitted
+            for one in self._open
+        )
 
     @property
     def at_rest(self) -> bool:
@@ -200,6 +212,7 @@ class Pairing(Listener):
         if exchange.switches and response.complete:
             self._decide_switch(exchange, response.status)
         elif response.status == 101:
+            exchange.grants = True
             self.switch = SWITCHED
         if exchange.request_state == ABSENT:
             self._answers += 1
@@ -290,6 +303,25 @@ class Pairing(Listener):
             if exchange.error is None:
                 exchange.error = error
             self._emit(exchange)
+
+    def under_way(
+        self, now_ns: int, request: Request | None, response: Response | None
+    ) -> list[Exchange]:
+        """The open exchanges as they are; the messages are the ones under way, so far."""
+        connection = self._carrier.connection
+        seen = [
+            seen_now(
+                one,
+                connection,
+                self.role,
+                now_ns,
+                request if one is self._request else None,
+                response if one is self._response else None,
+            )
+            for one in self._open
+            if not one.emitted and one is not self._orphan
+        ]
+        return [exchange for exchange in seen if exchange is not None]
 
     # Decisions.
 
@@ -398,6 +430,8 @@ class Pairing(Listener):
         response.response_start_ns = exchange.response_start_ns
         response.end_ns = exchange.end_ns
         response.error = exchange.error
+        response.grants = exchange.grants
+        exchange.grants = False
         exchange.response = None
         exchange.response_start_ns = 0
         exchange.end_ns = exchange.request_end_ns
@@ -421,9 +455,10 @@ class Pairing(Listener):
 
     def _decide_switch(self, exchange: OpenExchange, status: int) -> None:
         if exchange.method == b"CONNECT":
-            self.switch = SWITCHED if 200 <= status < 300 else DECLINED
+            exchange.grants = 200 <= status < 300
         else:
-            self.switch = SWITCHED if status == 101 else DECLINED
+            exchange.grants = status == 101
+        self.switch = SWITCHED if exchange.grants else DECLINED
 
     # Emission.
 
@@ -452,26 +487,27 @@ class Pairing(Listener):
         else:
             counters.exchanges_incomplete += 1
         connection = carrier.connection
-        carrier.deliver(
-            Exchange(
-                self.role,
+        told = Exchange(
+            self.role,
+            connection,
+            exchange.tid,
+            request,
+            response,
+            exchange.start_ns,
+            exchange.request_end_ns,
+            exchange.response_start_ns,
+            max(exchange.end_ns, exchange.start_ns),
+            self.now_ns,
+            not exchange.first or not connection.from_start,
+            position(
                 connection,
-                exchange.tid,
-                request,
-                response,
-                exchange.start_ns,
-                exchange.request_end_ns,
-                exchange.response_start_ns,
-                max(exchange.end_ns, exchange.start_ns),
-                self.now_ns,
-                not exchange.first or not connection.from_start,
-                position(
-                    connection,
-                    self.role,
-                    exchange.offset,
-                    exchange.tcp_position,
-                    exchange.into_event,
-                ),
-                exchange.error,
-            )
+                self.role,
+                exchange.offset,
+                exchange.tcp_position,
+                exchange.into_event,
+            ),
+            exchange.error,
         )
+        if exchange.grants:
+            self.granted = told
+        carrier.deliver(told)

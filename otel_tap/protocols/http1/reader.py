@@ -16,13 +16,18 @@ from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import EMPTY_BODY, Body, Field
 from otel_tap.protocols.counters import Counters
+from otel_tap.protocols.http1.ambiguity import (
+    BAD_CHUNK,
+    BARE_CR,
+    BARE_LF,
+    NO_WORDS,
+    SPACE_IN_CHUNK_SIZE,
+    with_word,
+)
 from otel_tap.protocols.http1.head import (
     HEAD_LIMIT,
-    NO_LENGTH,
-    NOT_CODED,
     HeadParser,
     Malformed,
-    Section,
 )
 from otel_tap.protocols.http1.listener import Listener
 
@@ -44,17 +49,19 @@ _SPARE_FROM = 256 * 1024
 
 _CHUNK_LINE_LIMIT = 16 * 1024  # bytes of a chunk-size line with its extensions
 
+_CHUNK_DIGITS = 15  # hexadecimal ones that count; more than fits into 63 bits is no size
+
 _STATUS_LINE_SIZE = len(b"HTTP/1.1 200 ")
 
 _CR = 13
 _LF = 10
-_NO_SECTION: Section = ((), NO_LENGTH, NOT_CODED, False)
 
 
 class MessageReader:
     """The framing that requests and responses share."""
 
     __slots__ = (
+        "_ambiguity",
         "_body_limit",
         "_body_size",
         "_buffer",
@@ -74,6 +81,7 @@ class MessageReader:
         "_unsure",
         "_wire",
         "begin_ktime_ns",
+        "failed",
         "ktime_ns",
     )
 
@@ -86,6 +94,7 @@ class MessageReader:
         self._body_limit = body_limit
         self.ktime_ns = 0  # of the last byte or gap
         self.begin_ktime_ns = 0  # entry of the call that moved it
+        self.failed = False  # met bytes that are not HTTP/1, or whose end nobody can say
         self._state = START
         self._buffer = bytearray()
         self._first_begin_ns = 0
@@ -103,6 +112,7 @@ class MessageReader:
         self._remaining = 0
         self._wire = 0
         self._lost = 0
+        self._ambiguity = NO_WORDS
 
     @property
     def amid_message(self) -> bool:
@@ -113,6 +123,11 @@ class MessageReader:
     def at_rest(self) -> bool:
         """Whether the next byte begins a message."""
         return self._state == START
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether content is under way of which nobody knows how much there will be."""
+        return CHUNK_SIZE <= self._state <= UNTIL_CLOSE
 
     # What a direction adds to the framing.
 
@@ -134,6 +149,10 @@ class MessageReader:
     def _hidden(self, *, whole: bool, lost: bool) -> None:
         raise NotImplementedError
 
+    def _leave(self, event: DataEvent, at: int) -> None:
+        """What is behind `at` is not read here: HTTP/1 is over, or waits (HOLD)."""
+        self._skip(len(event.payload) - at)
+
     # Input.
 
     def data(self, event: DataEvent, begin_ktime_ns: int) -> None:
@@ -142,10 +161,10 @@ class MessageReader:
         state = self._state
         if state <= HOLD:
             if not self._begins(payload, 0):
-                self._skip(len(payload))
                 if state == HOLD:
-                    self._lose(lost=False)
+                    self._leave(event, 0)
                 else:
+                    self._skip(len(payload))
                     self._hidden(whole=True, lost=True)  # a message may be in what is skipped
                 return
             self._state = START
@@ -248,7 +267,10 @@ class MessageReader:
 
     def _fail(self) -> None:
         self._counters.messages_malformed += 1
+        self.failed = True
         if self.amid_message:
+            if CHUNK_SIZE <= self._state <= CHUNK_END:
+                self._doubt(BAD_CHUNK)
             if self._state == HEAD and self._buffer:
                 self._take_partial()
             self._finish(ExchangeError.MALFORMED)
@@ -289,7 +311,7 @@ class MessageReader:
                 self._take(payload, at, size - at)
                 at = size
             else:
-                self._skip(size - at)
+                self._leave(event, at)
                 at = size
 
     def _take(self, payload: bytes, at: int, count: int) -> None:
@@ -356,11 +378,13 @@ class MessageReader:
         self._wire = len(buffer)
         self._take_partial_head(buffer)
 
-    def _partial_section(self, lines: list[bytes]) -> Section:
-        try:
-            return self._heads.section(lines, 1, len(lines) - 1)
-        except Malformed:
-            return _NO_SECTION
+    def _doubt(self, word: str) -> None:
+        """Readers may differ about the message under way."""
+        self._ambiguity = with_word(self._ambiguity, word)
+
+    def _take_doubts(self) -> None:
+        for word in self._heads.doubts:
+            self._doubt(word)
 
     def _read_line(self, payload: bytes, at: int, limit: int) -> int:
         """Moves one line or its piece into the buffer; returns where it stopped."""
@@ -374,13 +398,17 @@ class MessageReader:
 
     def _read_chunk_size(self, payload: bytes, at: int) -> int:
         at = self._read_line(payload, at, _CHUNK_LINE_LIMIT)
-        buffer = self._buffer
-        if buffer[-1] != _LF:
+        if self._buffer[-1] != _LF:
             return at
-        digits = bytes(buffer).partition(b";")[0].strip(b" \t\r\n")
-        buffer.clear()
+        line = bytes(self._buffer)
+        self._buffer.clear()
+        digits = line[:-2]
+        if not digits.isalnum() or line[-2] != _CR:
+            digits = self._odd_chunk_size(line)
         # int() would take signs, underscores and a prefix as well.
-        if not digits or len(digits) > 15 or digits.strip(b"0123456789abcdefABCDEF"):
+        if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+            raise Malformed
+        if len(digits) > _CHUNK_DIGITS and len(digits.lstrip(b"0")) > _CHUNK_DIGITS:
             raise Malformed
         self._remaining = int(digits, 16)
         self._state = CHUNK_DATA if self._remaining else TRAILERS
@@ -388,12 +416,32 @@ class MessageReader:
             self._unsure = False
         return at
 
+    def _odd_chunk_size(self, line: bytes) -> bytes:
+        """The digits of a chunk-size line that has more than digits and CRLF."""
+        if line.endswith(b"\r\n"):
+            line = line[:-2]
+        else:
+            line = line[:-1]
+            self._doubt(BARE_LF)
+        if b"\r" in line:
+            self._doubt(BARE_CR)
+        size, _, _ = line.partition(b";")
+        digits = size.strip(b" \t\r")
+        if size != digits:
+            self._doubt(SPACE_IN_CHUNK_SIZE)
+        return digits
+
     def _read_chunk_end(self, payload: bytes, at: int) -> int:
         byte = payload[at]
         self._wire += 1
         if byte == _LF:
+            if not self._buffer:
+                self._doubt(BARE_LF)
+            self._buffer.clear()
             self._state = CHUNK_SIZE
-        elif byte != _CR:
+        elif byte == _CR and not self._buffer:
+            self._buffer.append(_CR)
+        else:
             raise Malformed
         return at + 1
 
@@ -407,9 +455,14 @@ class MessageReader:
         start = buffer.rfind(b"\n", 0, lines - 1) + 1
         if bytes(buffer[start:]) not in (b"\r\n", b"\n"):
             return at
+        if lines - start == 1:
+            self._doubt(BARE_LF)
         if before or start:
             split = bytes(buffer).split(b"\n")
-            self._trailers = self._heads.section(split, 0, len(split) - 2)[0]
+            self._trailers, broken = self._heads.trailers(split, len(split) - 2)
+            self._take_doubts()
+            if broken:
+                raise Malformed
         buffer.clear()
         self._finish(None)
         return at

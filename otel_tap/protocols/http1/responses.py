@@ -11,9 +11,12 @@ from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Response
 from otel_tap.protocols.counters import Counters
+from otel_tap.protocols.http1.ambiguity import BARE_LF, CODING_IN_1_0
 from otel_tap.protocols.http1.head import (
+    BROKEN,
     CHUNKED,
     NO_LENGTH,
+    NOT_CODED,
     OTHER_CODING,
     HeadParser,
     Malformed,
@@ -28,6 +31,7 @@ from otel_tap.protocols.http1.reader import (
     UNTIL_CLOSE,
     MessageReader,
 )
+from otel_tap.protocols.http1.switching import behind
 
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
@@ -35,7 +39,7 @@ _INTERIM_LIMIT = 16  # interim statuses that are kept
 class ResponseReader(MessageReader):
     """The direction that carries responses."""
 
-    __slots__ = ("_interim", "_reason", "_status", "_version")
+    __slots__ = ("_interim", "_reason", "_status", "_version", "rest", "switched")
 
     def __init__(
         self, listener: Listener, heads: HeadParser, counters: Counters, body_limit: int
@@ -45,6 +49,14 @@ class ResponseReader(MessageReader):
         self._reason = b""
         self._version = ""
         self._interim: tuple[int, ...] = ()
+        self.switched = False  # all of the head that ends HTTP/1 was read
+        self.rest: DataEvent | None = None  # what came with it
+
+    def _leave(self, event: DataEvent, at: int) -> None:
+        if self.switched and self.rest is None:
+            self.rest = behind(event, at)
+        else:
+            self._skip(len(event.payload) - at)
 
     @property
     def at_rest(self) -> bool:
@@ -61,7 +73,12 @@ class ResponseReader(MessageReader):
         lines = head.split(b"\n")
         status, reason, version = self._heads.status_line(lines[0])
         fields, length, coding, _ = self._heads.section(lines, 1, len(lines) - 2)
+        self._take_doubts()
+        if not lines[-2]:
+            self._doubt(BARE_LF)
         if status < 200 and status != 101:
+            if coding == BROKEN:
+                raise Malformed
             if len(self._interim) < _INTERIM_LIMIT:
                 self._interim = (*self._interim, status)
             self._state = START
@@ -72,6 +89,11 @@ class ResponseReader(MessageReader):
         self._version = version
         self._fields = fields
         method = self._listener.response_begins(self._tid, self._first_begin_ns)
+        if coding != NOT_CODED:
+            if version == "1.0":
+                self._doubt(CODING_IN_1_0)
+            if coding == BROKEN:
+                raise Malformed
         if (
             method == b"HEAD"
             or status in (101, 204, 304)
@@ -80,6 +102,7 @@ class ResponseReader(MessageReader):
             self._finish(None)
             if status == 101 or (method == b"CONNECT" and status < 300):
                 self._state = DONE  # what follows is another protocol
+                self.switched = True
         elif coding == CHUNKED:
             self._state = CHUNK_SIZE
             self._unsure = not method
@@ -104,7 +127,8 @@ class ResponseReader(MessageReader):
         if status < 200 and status != 101:
             return
         self._status = status
-        self._fields = self._partial_section(lines)[0]
+        self._fields = self._heads.section(lines, 1, len(lines) - 1)[0]
+        self._take_doubts()
         self._listener.response_begins(self._tid, self._first_begin_ns)
 
     def _deliver(self, error: ExchangeError | None) -> None:
@@ -128,6 +152,7 @@ class ResponseReader(MessageReader):
             self._lost,
             complete,
             self._interim,
+            ambiguity=self._ambiguity,
         )
 
     def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's

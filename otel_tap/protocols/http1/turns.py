@@ -18,15 +18,16 @@ from otel_tap.messages import EMPTY_BODY, Body, Field, Request, Response
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.http1 import Http1
 from otel_tap.protocols.http1.head import (
+    BROKEN,
     HEAD_LIMIT,
     NOT_CODED,
     HeadParser,
     Malformed,
-    split_request_line,
 )
 from otel_tap.protocols.http1.open_exchange import position
 
 _HEAD_END = b"\r\n\r\n"
+_LAST_LINE_END = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
 _WITHOUT_CONTENT = frozenset((204, 304))
 
 _QUIET = 0  # between messages
@@ -123,6 +124,50 @@ class Turns(Protocol):
         self._hand_over()
         self._http1.abort(ktime_ns, error)
 
+    def time_out(self, ktime_ns: int, *, streams: bool) -> None:
+        """Nothing moved for long."""
+        self._hand_over()
+        self._http1.time_out(ktime_ns, streams=streams)
+
+    def under_way(self, ktime_ns: int) -> list[Exchange]:
+        """The open exchanges."""
+        if self._state in (_QUIET, _AWAY):
+            return self._http1.under_way(ktime_ns)
+        asked = self._asked or self._begun
+        if asked is None:
+            return []
+        request, response = self._request, None
+        response_start_ns = 0
+        begun = self._begun
+        if begun is not None:
+            first, second, version, fields, status, content = self._head
+            body = self._body(content, len(content)) if content else EMPTY_BODY
+            wire = len(begun.payload)
+            if request is None:
+                request = Request(first, second, version, fields, (), body, wire, 0, False)
+            else:
+                response_start_ns = begun.ktime_ns if self._client else begun.begin_ktime_ns
+                response = Response(status, second, version, fields, (), body, wire, 0, False)
+        carrier = self._carrier
+        connection = carrier.connection
+        return [
+            Exchange(
+                self._role,
+                connection,
+                asked.tid,
+                request,
+                response,
+                asked.begin_ktime_ns if self._client else asked.ktime_ns,
+                self._request_end_ns if self._request is not None else 0,
+                response_start_ns,
+                ktime_ns,
+                ktime_ns,
+                carrier.exchange_count > 0 or not connection.from_start,
+                position(connection, self._role, asked.offset, asked.tcp_position, 0),
+                None,
+            )
+        ]
+
     def tick(self, ktime_ns: int) -> None:
         """Time has passed."""
         if self._state == _AWAY:
@@ -157,7 +202,7 @@ class Turns(Protocol):
             end = len(lines) - 2
             content = b""
         else:
-            head, found, content = payload.partition(_HEAD_END)
+            head, found, content = payload.partition(_LAST_LINE_END)
             if not found:
                 return False
             lines = head.split(b"\n")
@@ -165,12 +210,13 @@ class Turns(Protocol):
         content_size = len(content)
         if size - content_size > HEAD_LIMIT:
             return False
+        heads = self._heads
         try:
-            method, target, version = split_request_line(lines[0])
-            fields, length, coding, upgrade = self._heads.section(lines, 1, end)
+            method, target, version = heads.request_line(lines[0])
         except Malformed:
             return False
-        if coding != NOT_CODED or upgrade or method == b"CONNECT":
+        fields, length, coding, upgrade = heads.section(lines, 1, end)
+        if coding != NOT_CODED or upgrade or heads.doubts or method == b"CONNECT":
             return False
         if content_size != length and (content_size or length > 0):
             if content_size > length:
@@ -205,17 +251,18 @@ class Turns(Protocol):
             return False
         payload = event.payload
         size = len(payload)
-        head, found, content = payload.partition(_HEAD_END)
+        head, found, content = payload.partition(_LAST_LINE_END)
         content_size = len(content)
         if not found or size - content_size > HEAD_LIMIT:
             return False
         lines = head.split(b"\n")
+        heads = self._heads
         try:
-            status, reason, version = self._heads.status_line(lines[0])
-            fields, length, coding, _ = self._heads.section(lines, 1, len(lines))
+            status, reason, version = heads.status_line(lines[0])
         except Malformed:
             return False
-        if status < 200:
+        fields, length, coding, _ = heads.section(lines, 1, len(lines))
+        if status < 200 or coding == BROKEN or heads.doubts:
             return False
         if status in _WITHOUT_CONTENT or request.method == b"HEAD":
             if content_size:

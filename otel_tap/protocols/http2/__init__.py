@@ -12,7 +12,7 @@ import struct
 from typing import NamedTuple
 
 from otel_tap.events import DataEvent, Direction
-from otel_tap.exchange import ExchangeError, Role
+from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.counters import Counters
@@ -81,10 +81,20 @@ class _Block:
 class _Wires(FrameListener):
     """What the frames of both sides mean."""
 
-    __slots__ = ("_blocks", "_decoders", "_lost", "_midway", "_streams", "broken", "readers")
+    __slots__ = (
+        "_blocks",
+        "_counters",
+        "_decoders",
+        "_lost",
+        "_midway",
+        "_streams",
+        "broken",
+        "readers",
+    )
 
     def __init__(self, streams: Streams, counters: Counters) -> None:
         self._streams = streams
+        self._counters = counters
         self._decoders = (FieldDecoder(), FieldDecoder())
         self._blocks: list[_Block | None] = [None, None]
         self._lost = 0
@@ -157,7 +167,11 @@ class _Wires(FrameListener):
         block = self._blocks[side]
         if block is not None:
             block.torn = True
-            self._block_ends(side, block)
+            try:
+                self._block_ends(side, block)
+            except Malformed:
+                # What is known of it is no HPACK. Its table is lost in any case.
+                self._counters.messages_malformed += 1
         self._decoders[side].table.lose()
         # The settings that passed may allow the other side a larger table.
         other = self._decoders[1 - side].table
@@ -293,6 +307,15 @@ class Http2(Protocol):
         """Everything open ends; after a time-out the readers go on."""
         self._streams.now_ns = ktime_ns
         self._streams.finish_all(error)
+
+    def time_out(self, ktime_ns: int, *, streams: bool) -> None:
+        """A response without a known length may be silent for long."""
+        self._streams.now_ns = ktime_ns
+        self._streams.time_out(streams=streams)
+
+    def under_way(self, ktime_ns: int) -> list[Exchange]:
+        """The open streams, oldest first."""
+        return self._streams.under_way(ktime_ns)
 
     def tick(self, ktime_ns: int) -> None:
         """Time has passed."""

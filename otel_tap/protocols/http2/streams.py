@@ -12,7 +12,7 @@ longer than `HELD_NS`, its beginning. A request can also be reported after its r
 from __future__ import annotations
 
 from otel_tap.exchange import Exchange, ExchangeError, Position, Role
-from otel_tap.messages import Request
+from otel_tap.messages import Request, field_value
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.http2.fields import Section
 from otel_tap.protocols.http2.frames import REQUESTS, RESPONSES
@@ -195,6 +195,43 @@ class Streams:
                 stream.error = stream.error or error
             self._emit(stream)
 
+    def time_out(self, *, streams: bool) -> None:
+        """Emits every open stream; not `streams`: but for those that answer without a known end."""
+        for stream in list(self._open.values()):
+            if not streams and stream.response.state == UNDER_WAY and _is_open_ended(stream):
+                continue
+            if stream.response.state != OVER or stream.request.state == UNDER_WAY:
+                stream.error = stream.error or ExchangeError.TIMEOUT
+            self._emit(stream)
+
+    def under_way(self, now_ns: int) -> list[Exchange]:
+        """The open streams as they are."""
+        connection = self._carrier.connection
+        seen = []
+        for stream in self._open.values():
+            request, response = stream.request_message(), stream.response_message()
+            if request is None and response is None:
+                continue
+            seen.append(
+                Exchange(
+                    self.role,
+                    connection,
+                    stream.tid,
+                    request,
+                    response,
+                    stream.start_ns,
+                    stream.request.end_ns if request is not None else 0,
+                    stream.response.begin_ns if response is not None else 0,
+                    now_ns,
+                    now_ns,
+                    not stream.first or not connection.from_start,
+                    Position("h2", stream.number),
+                    None,
+                    stream.rpc(),
+                )
+            )
+        return seen
+
     def tick(self, now_ns: int) -> None:
         """Emits what waited long enough."""
         self.now_ns = now_ns
@@ -301,6 +338,12 @@ class Streams:
                 stream.rpc(),
             )
         )
+
+
+def _is_open_ended(stream: Stream) -> bool:
+    """Whether the response does not say how long it is."""
+    half = stream.response
+    return half.known and field_value(half.fields, b"content-length") is None
 
 
 def _lacks(half: Half) -> bool:
