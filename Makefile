@@ -25,8 +25,8 @@ DEBIAN_CAPTURES := nghttp2-client nghttp2-server nodejs
 # What boots other kernels.
 DEBIAN_KERNELS := qemu-system-x86 busybox-static cpio kmod
 
-.PHONY: setup setup-test demo test test-kernels test-compiled captures bench fuzz fuzz-corpus lint format \
-	wheel clean
+.PHONY: setup setup-test demo test test-kernels test-compiled captures bench bench-chain fuzz fuzz-corpus lint \
+	format wheel clean
 
 setup: build/setup.stamp $(BPF:%=$(OBJECTS)/%.bpf.o) $(BCC:%=$(OBJECTS)/bcc/%)
 
@@ -132,16 +132,26 @@ wheel: setup
 	@rm -rf build/wheel
 	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
 
-# The same tests against what the wheel holds: a tree that has its modules in place of the sources.
+# A tree with the modules that the wheel holds in place of the sources.
 COMPILED := build/compiled
-test-compiled: setup-test
+build/compiled.stamp: setup.py pyproject.toml $(shell find otel_tap -type f -not -name '*.pyc') | setup
 	@rm -rf build/wheel $(COMPILED)
 	@mkdir -p $(COMPILED)
 	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir $(COMPILED)/dist .
-	@cp -r $(filter-out otel_tap build dist %.egg-info,$(wildcard *)) $(COMPILED)
 	@$(BIN)/python -m zipfile -e $(COMPILED)/dist/*.whl $(COMPILED)
 	@cd $(COMPILED) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/otel-tap --version | grep compiled
+	@touch $@
+
+# The same tests against it.
+test-compiled: setup-test build/compiled.stamp
+	@cp -r $(filter-out otel_tap build dist %.egg-info,$(wildcard *)) $(COMPILED)
 	@cd $(COMPILED) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest $(TESTS)
+
+# What an exchange costs between the ring and its encoding, interpreted and compiled.
+bench-chain: build/compiled.stamp
+	@$(BIN)/python -m tests.benchmarks.chain
+	@cp -r tests $(COMPILED)
+	@cd $(COMPILED) && $(CURDIR)/$(BIN)/python -m tests.benchmarks.chain
 
 clean:
 	rm -rf build dist $(OBJECTS) *.egg-info .mypy_cache .ruff_cache .pytest_cache

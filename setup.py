@@ -17,6 +17,7 @@ from setuptools import Extension, setup
 # What runs for every event or exchange. Not messages.py and exchange.py: the attributes of their
 # dataclasses are Final, which compiled dataclasses cannot set.
 COMPILED = (
+    "otel_tap/capture/ring.py",
     "otel_tap/capture/wire.py",
     "otel_tap/connections.py",
     "otel_tap/events.py",

@@ -241,7 +241,9 @@ class FieldDecoder:
                         raise Malformed
                     else:
                         field = UNKNOWN_FIELD
-                    if field is UNKNOWN_FIELD:  # the entry, or only the name it was given
+                    # The entry, or only the name it was given. By value: compiled, a pair has no
+                    # identity.
+                    if field == UNKNOWN_FIELD:
                         incomplete = True
                 room -= len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
             elif byte & 0xE0 == 0x20:

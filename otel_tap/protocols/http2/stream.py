@@ -307,7 +307,7 @@ class Stream:
                 plain.append(field)
                 continue
             if plain:  # unknown ones before it were of its kind, for that comes first
-                plain = [one for one in plain if one is not UNKNOWN_FIELD]
+                plain = [one for one in plain if one != UNKNOWN_FIELD]
             if name == b":method":
                 method = value if method is None else method
             elif name == b":path":
