@@ -83,9 +83,9 @@ class BodyRedactor:
             text = text_of(content, wide, cut=cut)
             searched = content.decode(wide, "replace").encode() if text is None else text
             redacted = self.content(searched, media_type)
-            if text or redacted is not searched:
+            # Of a charset that was not said, nobody would read it as text: bytes stay bytes.
+            if (text and charset is not None) or redacted is not searched:
                 content = redacted
-                # Of a charset that was not said, nobody would read it as text.
                 is_text, charset = charset is not None, "utf-8"
             else:
                 is_text = False

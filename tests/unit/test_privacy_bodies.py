@@ -205,3 +205,9 @@ def test_any_body_is_answered_within_its_limit(content, media_type, coding, limi
     assert len(readable.content) <= 3 * limit + 16  # UTF-16 to UTF-8 at worst
     redactor.body(whole(content), fields)
     assert redactor.counters.failures == 0
+
+
+def test_bytes_that_only_look_like_a_wide_charset_stay_as_they_are():
+    content = b"\xff\xfe\x01\x00"
+    readable = Redactor().readable(Body(content, len(content), truncated=False), (), 100)
+    assert (readable.content, readable.text) == (content, False)
