@@ -2,8 +2,8 @@
 
 import os
 
-from hypothesis import settings
+if os.environ.get("CI"):  # and only then: to import it takes 10 s in an emulated guest
+    from hypothesis import settings
 
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
+    settings.register_profile("ci", derandomize=True)
     settings.load_profile("ci")
