@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from otel_tap.compiled import is_compiled
 from tests.fuzz import conversation
 from tests.fuzz.kept import CORPUS, kept
 from tests.fuzz.targets import NAMES, load
@@ -14,6 +15,8 @@ from tests.fuzz.targets import NAMES, load
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kept_input_of_a_target_holds_its_invariant(name):
+    if name == "http2_frames" and is_compiled():
+        pytest.skip("a compiled reader takes no listener of a test; target http2 reads the same")
     target = load(name)
     assert target.__doc__
     inputs = kept(name)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 from otel_tap.events import Direction
-from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.http1 import Http1
 from otel_tap.protocols.http1.head import HeadParser
 from otel_tap.protocols.http1.turns import Turns
@@ -24,20 +23,11 @@ TOKENS = http1.TOKENS
 SEEDS = http1.SEEDS
 
 
-class _LongWay(Protocol):
-    """Stands where detection stands, and takes everything for HTTP/1 at once."""
-
-    def __init__(self, carrier: Carrier, way: type[Turns | Http1]) -> None:
-        super().__init__()
-        self.successor = way(carrier, HeadParser(), Direction.EGRESS)
-
-
 def _wire(way: type[Turns | Http1]) -> Wire:
     wire = Wire(body_limit=300).opened()
     (state,) = wire.connections._states.values()
-    successor = _LongWay(state.carrier, way).successor
-    assert successor is not None
-    state.protocol = successor
+    # Where detection stood: everything is taken for HTTP/1 at once.
+    state.protocol = way(state.carrier, HeadParser(), Direction.EGRESS)
     return wire
 
 
