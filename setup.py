@@ -29,6 +29,7 @@ COMPILED = (
     "otel_tap/protocols/*.py",
     "otel_tap/protocols/http1/*.py",
     "otel_tap/protocols/http2/*.py",
+    "otel_tap/protocols/websocket/*.py",
     "otel_tap/telemetry/*.py",
 )
 BUILD = "build/wheel"

@@ -84,6 +84,26 @@ __noinline int look_at(__u64 memory, __u64 length)
 	return VERDICT_OPEN;
 }
 
+/* CONNECT is asked for. A global function, as above. */
+__noinline int asks_for_tunnel(__u64 memory, __u64 length)
+{
+	struct first_bytes first;
+
+	if (length < 8 || read_first_bytes(&first, memory, length))
+		return 0;
+	return first.byte[0] == 'C' && first.byte[1] == 'O' && first.byte[2] == 'N' &&
+	       first.byte[3] == 'N' && first.byte[4] == 'E' && first.byte[5] == 'C' &&
+	       first.byte[6] == 'T' && first.byte[7] == ' ';
+}
+
+/* TLS records, where HTTP was before. */
+__noinline int begins_tls(__u64 memory, __u64 length)
+{
+	struct first_bytes first;
+
+	return !read_first_bytes(&first, memory, length) && is_tls_record(&first, length);
+}
+
 /* The verdict after one more look; `looks` and `from_start` bound how often it is asked again. */
 static __always_inline __u8 next_verdict(__u64 memory, __u64 length, __u8 *looks, __u8 from_start)
 {

@@ -181,6 +181,13 @@ __noinline int take_bytes(__u32 zero)
 			return 0;
 		state->verdict =
 		    next_verdict(first.base, first.length, &state->looks, state->from_start);
+		if (state->verdict == VERDICT_HTTP)
+			state->tunnel = asks_for_tunnel(first.base, first.length);
+	} else if (state->verdict == VERDICT_HTTP && state->tunnel && call->kind < CALL_IN_KERNEL &&
+		   !first_piece(&first, transfer) && begins_tls(first.base, first.length)) {
+		/* The tunnel leads to a TLS server: its session is this socket's from here on. */
+		state->verdict = VERDICT_TLS;
+		state->looks = 0;
 	} else if (state->verdict == VERDICT_HTTP && moved > transfer->left) {
 		account_missing(socket_id, OT_LOST_UNSEEN, moved - transfer->left);
 	}

@@ -61,6 +61,7 @@ struct socket_state {
 	__u8 share;	  /* alike at both ends: which connections are shed first */
 	__u8 shed;	  /* it is left out, and the agent was told */
 	__u8 ended;	  /* ot_close_reason once TCP was done with it, 0 before */
+	__u8 tunnel;	  /* it began with CONNECT: TLS records may follow the HTTP */
 	struct flow flow; /* as first seen: a closed socket forgets its ports */
 };
 

@@ -90,6 +90,7 @@ class Connections:
         "_by_socket",
         "_by_tgid",
         "_closing",
+        "_detects",
         "_emit",
         "_heads",
         "_idle_timeout_ns",
@@ -118,6 +119,7 @@ class Connections:
         self._on_opaque = on_opaque
         self._spare = spare
         self._heads = HeadParser()
+        self._detects = self._detect  # bound once, for every connection has it
         self._opaque = Opaque(self.counters)
         self._states: dict[int, ConnectionState] = {}
         self._by_socket: dict[int, set[int]] = {}
@@ -172,6 +174,8 @@ class Connections:
                 forgotten.append(state)
         for state in forgotten:
             self.counters.connections_expired += 1
+            # What is not an open exchange may be a session that is told at its end.
+            state.protocol.abort(ktime_ns, ExchangeError.TRUNCATED)
             self._remove(state)
 
     def flush(self, ktime_ns: int) -> None:
@@ -361,13 +365,22 @@ class Connections:
             connection_id, tgid, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, False
         )
         carrier = Carrier(
-            connection, self.counters, self._body_limit, self._emit, self._opaque, self._spare
+            connection,
+            self.counters,
+            self._body_limit,
+            self._emit,
+            self._opaque,
+            self._spare,
+            self._detects,
         )
         state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
         self._states[connection_id] = state
         self._by_tgid.setdefault(tgid, set()).add(connection_id)
         self.counters.connections_opened += 1
         return state
+
+    def _detect(self, carrier: Carrier) -> Protocol:
+        return Detection(carrier, self._heads)
 
     def _evict(self, ktime_ns: int) -> None:
         state = next(iter(self._states.values()))

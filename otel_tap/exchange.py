@@ -12,6 +12,7 @@ from typing import Final
 
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
 from otel_tap.messages import Request, Response
+from otel_tap.websocket import Message, Session
 
 
 class Role(StrEnum):
@@ -100,6 +101,9 @@ class Exchange:
     position: Final[Position]
     error: Final[ExchangeError | None]
     rpc: Final[Rpc | None] = None
+    # Not an exchange of its own, but what followed this one: it is the handshake, told before. It
+    # began when the handshake did; the end is that of the session or the message.
+    websocket: Final[Session | Message | None] = None
 
     @property
     def lost_bytes(self) -> int:

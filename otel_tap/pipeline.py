@@ -158,7 +158,8 @@ class Pipeline:
         if self._filters and not self._filter.matches(exchange, origin):
             self.filtered_count += 1
             return
-        self.exchange_count += 1
+        if exchange.websocket is None:
+            self.exchange_count += 1
         for encode in self._encoders:
             encode(exchange, origin)
         if self._takers:

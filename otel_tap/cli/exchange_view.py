@@ -23,6 +23,9 @@ The JSON object of `otel-tap live --output json`, a key being null where nothing
     peer_evidence                    what proved the peer: "socket", "nested_call", ...
     reused                           not the first exchange of its connection
     error                            why it is not whole, for instance "connection_reset"
+    websocket                        null for an exchange; of a WebSocket session that is over, or
+                                     of one of its messages, what was counted or said. All other
+                                     keys are then those of its handshake, but for the duration.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from otel_tap.cli import websocket_view
 from otel_tap.cli.terminal_text import safe, safe_bytes, short_duration, short_size
 from otel_tap.events import Address, TlsLibrary
 from otel_tap.exchange import Exchange, Role
@@ -73,6 +77,8 @@ class ExchangeView:
     @property
     def method(self) -> str:
         """The method, `?` where the request is not known."""
+        if self.exchange.websocket is not None:
+            return websocket_view.kind(self.exchange.websocket)
         request = self.exchange.request
         return safe_bytes(request.method) if request is not None else "?"
 
@@ -84,6 +90,8 @@ class ExchangeView:
     @property
     def status(self) -> str:
         """The status, or why there is none."""
+        if self.exchange.websocket is not None:
+            return websocket_view.outcome(self.exchange.websocket)
         response = self.exchange.response
         return str(response.status) if response is not None and response.status >= 0 else "-"
 
@@ -95,6 +103,8 @@ class ExchangeView:
     @property
     def size(self) -> str:
         """Content of the response."""
+        if self.exchange.websocket is not None:
+            return short_size(websocket_view.moved(self.exchange.websocket))
         response = self.exchange.response
         return short_size(response.body.size) if response is not None else "-"
 
@@ -111,8 +121,11 @@ class ExchangeView:
                 notes.append(f"pod={safe(container.pod_uid)}")
         if exchange.error is not None:
             notes.append(f"error={exchange.error.value}")
-        if exchange.lost_bytes:
-            notes.append(f"lost={exchange.lost_bytes}B")
+        lost = exchange.lost_bytes
+        if exchange.websocket is not None:
+            lost = websocket_view.lost(exchange.websocket)
+        if lost:
+            notes.append(f"lost={lost}B")
         return " ".join(notes)
 
     def line(self) -> str:
@@ -150,6 +163,9 @@ class ExchangeView:
             ("lost", f"{exchange.lost_bytes} B" if exchange.lost_bytes else None),
         ]
         shown = [(name, safe(value)) for name, value in rows if value]
+        if exchange.websocket is not None:
+            found = websocket_view.rows(exchange.websocket)
+            return [*shown, ("", f"{self.method} {self.url}"), *((n, safe(v)) for n, v in found)]
         if exchange.request is not None:
             shown.append(("", f"{self.method} {self.url} HTTP/{exchange.request.version}"))
             shown += _message_rows(exchange.request)
@@ -249,4 +265,5 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "peer_evidence": connection.evidence.value,
         "reused": exchange.reused,
         "error": exchange.error.value if exchange.error is not None else None,
+        "websocket": websocket_view.json_object(exchange.websocket),
     }

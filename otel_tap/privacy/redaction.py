@@ -18,6 +18,7 @@ from otel_tap.messages import Body, Field, Request, Response, field_value, field
 from otel_tap.privacy.content import redact_content
 from otel_tap.privacy.rules import REDACTED, RedactionSettings, SecretNames
 from otel_tap.privacy.urls import redact_authority, redact_url
+from otel_tap.websocket import Message, Session
 
 # What happens to a field, by its name.
 _KEEP = 0
@@ -89,7 +90,10 @@ class Redactor:
         response = exchange.response
         new_request = None if request is None else self._redact_request(request)
         new_response = None if response is None else self._redact_response(response)
-        if new_request is request and new_response is response:
+        websocket = exchange.websocket
+        if websocket is not None:
+            websocket = self._redact_websocket(websocket)
+        if new_request is request and new_response is response and websocket is exchange.websocket:
             return exchange
         self.counters.exchanges_changed += 1
         return Exchange(
@@ -107,7 +111,34 @@ class Redactor:
             exchange.position,
             exchange.error,
             exchange.rpc,
+            websocket=websocket,
         )
+
+    def _redact_websocket(self, what: Session | Message) -> Session | Message:
+        """What a session said: contents as those of bodies without a media type."""
+        if isinstance(what, Session):
+            reason = self.redact_content(what.close_reason, b"text/plain")
+            subprotocol = what.subprotocol
+            if subprotocol is not None:
+                subprotocol = self.field(b"sec-websocket-protocol", subprotocol)
+            if reason is what.close_reason and subprotocol is what.subprotocol:
+                return what
+            return Session(
+                what.sent,
+                what.received,
+                subprotocol,
+                what.deflate,
+                what.close_code,
+                reason,
+                what.closed_here,
+            )
+        body = what.body
+        content = self.redact_content(body.content, b"")
+        if content is body.content:
+            return what
+        cut = body.truncated or not content
+        new = Body(content, body.size, cut)
+        return Message(what.sent, what.text, what.compressed, what.number, new, what.start_ktime_ns)
 
     def redact_content(self, content: bytes, media_type: bytes) -> bytes:
         """A body whose content coding was removed, without the secrets that can be found."""

@@ -5,7 +5,7 @@ and gaps in, exchanges out, time only from its arguments. It must not know socke
 where exchanges go. It may carry any number of concurrent exchanges.
 
 A connection begins with `detection.Detection` and hands its streams to `Protocol.successor`
-whenever one is set: HTTP/1, later HTTP/2, or `Opaque` for what is not read any further.
+whenever one is set: HTTP/1, HTTP/2, WebSocket, or `Opaque` for what is not read any further.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Carrier:
     `connection` is replaced when more is learned; a protocol reads it when it emits. `opaque` is
     the successor to choose when the streams are not to be read any further. `spare` takes the
     id of the connection and a range of offsets of one of its streams that need not be copied.
+    `detect` makes who finds out what is spoken inside a tunnel through the connection.
     """
 
     __slots__ = (
@@ -33,9 +34,11 @@ class Carrier:
         "connection",
         "counters",
         "deliver",
+        "detect",
         "exchange_count",
         "opaque",
         "spare",
+        "tunnels",
     )
 
     def __init__(
@@ -46,6 +49,7 @@ class Carrier:
         deliver: Callable[[Exchange], None],
         opaque: Protocol,
         spare: Spare | None = None,
+        detect: Callable[[Carrier], Protocol] | None = None,
     ) -> None:
         self.connection = connection
         self.counters = counters
@@ -53,6 +57,8 @@ class Carrier:
         self.deliver = deliver
         self.opaque = opaque
         self.spare = spare
+        self.detect = detect
+        self.tunnels = 0  # that lead through this connection, one inside the other
         self.exchange_count = 0  # begun so far, over all protocols of the connection
 
 

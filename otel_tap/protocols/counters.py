@@ -19,8 +19,10 @@ class Counters:
     connections_evicted: int = 0  # the table had no room
     opaque_not_http: int = 0  # connections given up: something else than HTTP
     opaque_http2: int = 0  # connections given up: HTTP/2 preface
-    opaque_tunnel: int = 0  # connections given up: CONNECT or Upgrade was granted
+    opaque_tunnel: int = 0  # connections given up: no HTTP in a tunnel, or another upgrade
     opaque_malformed: int = 0  # connections given up: broken HTTP
+    websocket_sessions: int = 0  # that are over, or were given up
+    websocket_messages: int = 0  # that were told: contents are wanted
     exchanges_complete: int = 0
     exchanges_incomplete: int = 0  # both messages known, one or both without its end
     exchanges_without_request: int = 0

@@ -177,7 +177,11 @@ class Detection(Protocol):
         self.successor = reader
 
     def _give_up_other(self) -> None:
-        self._carrier.counters.opaque_not_http += 1
+        counters = self._carrier.counters
+        if self._carrier.tunnels:
+            counters.opaque_tunnel += 1
+        else:
+            counters.opaque_not_http += 1
         self._drop_pending()
 
     def _drop_pending(self) -> None:

@@ -24,6 +24,8 @@ _SHARED = struct.Struct(">II4sQ")
 _LONE = struct.Struct(">QQIQ")
 _KINDS = {"tcp": b"tcp", "tls": b"tls", "h2": b"h2"}  # of positions, as they are hashed
 _MAX_CLIENT_ENDS = 65536
+_STREAMS = 1 << 63  # sets numbers of streams apart from counts
+_SWITCHED = 101
 
 SAMPLED = 1
 _FLAGS_OF_W3C = 0x03  # sampled, random
@@ -124,15 +126,23 @@ class Identities:
                 _SHARED.pack(opener, acceptor, _KINDS[position.kind], offset & 0xFFFFFFFFFFFFFFFF)
             )
         else:
-            self._lone_count += 1
+            if position.kind == "h2" and offset is not None:
+                count = _STREAMS | offset
+            elif exchange.websocket is not None or (
+                exchange.response is not None and exchange.response.status == _SWITCHED
+            ):
+                count = 0  # one at most for a connection: what follows it finds its ids again
+            else:
+                self._lone_count += 1
+                # Pipelined requests can arrive, and be answered, in one and the same call.
+                count = self._lone_count
             state = self._lone.copy()
             state.update(
                 _LONE.pack(
                     connection.connection_id & 0xFFFFFFFFFFFFFFFF,
                     exchange.start_ktime_ns & 0xFFFFFFFFFFFFFFFF,
                     connection.tgid,
-                    # Pipelined requests can arrive, and be answered, in one and the same call.
-                    self._lone_count,
+                    count,
                 )
             )
         digest = state.digest()

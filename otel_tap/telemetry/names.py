@@ -42,6 +42,32 @@ TLS_LIBRARY = "otel_tap.tls.library"
 CONNECTION_REUSED = "otel_tap.connection.reused"
 PEER_EVIDENCE = "otel_tap.peer.evidence"
 
+NETWORK_PROTOCOL_NAME = "network.protocol.name"
+WEBSOCKET_SESSION_EVENT = "otel_tap.websocket.session"
+WEBSOCKET_MESSAGE_EVENT = "otel_tap.websocket.message"
+WEBSOCKET_SENT = "otel_tap.websocket.sent."
+WEBSOCKET_RECEIVED = "otel_tap.websocket.received."
+WEBSOCKET_MESSAGES = "messages"  # this and what follows stand behind each of the two
+WEBSOCKET_TEXT_MESSAGES = "text_messages"
+WEBSOCKET_BYTES = "bytes"
+WEBSOCKET_FRAMES = "frames"
+WEBSOCKET_PINGS = "pings"
+WEBSOCKET_PONGS = "pongs"
+WEBSOCKET_COMPRESSED = "compressed_messages"
+WEBSOCKET_MESSAGES_SEEN = "messages_seen"  # instead of the others, where some may be missing
+WEBSOCKET_BYTES_SEEN = "bytes_seen"
+WEBSOCKET_DEFLATE = "otel_tap.websocket.permessage_deflate"
+WEBSOCKET_SUBPROTOCOL = "otel_tap.websocket.subprotocol"
+WEBSOCKET_CLOSE_CODE = "otel_tap.websocket.close.code"
+WEBSOCKET_CLOSE_BY = "otel_tap.websocket.close.by"
+WEBSOCKET_CLOSE_REASON = "otel_tap.websocket.close.reason"
+WEBSOCKET_MESSAGE_DIRECTION = "otel_tap.websocket.message.direction"
+WEBSOCKET_MESSAGE_TYPE = "otel_tap.websocket.message.type"
+WEBSOCKET_MESSAGE_SIZE = "otel_tap.websocket.message.size"
+WEBSOCKET_MESSAGE_NUMBER = "otel_tap.websocket.message.number"
+WEBSOCKET_MESSAGE_COMPRESSED = "otel_tap.websocket.message.compressed"
+WEBSOCKET_MESSAGE_CONTENT = "otel_tap.websocket.message.content"
+
 SERVICE_NAME = "service.name"
 SERVICE_INSTANCE_ID = "service.instance.id"
 PROCESS_PID = "process.pid"
@@ -101,6 +127,50 @@ SPAN_ATTRIBUTES = OPT_IN_ATTRIBUTES | {
 
 LOG_ATTRIBUTES = SPAN_ATTRIBUTES | {HTTP_REQUEST_BODY_CONTENT, HTTP_RESPONSE_BODY_CONTENT}
 """Attributes of log records: the span's, and bodies when they are asked for."""
+
+_OF_HANDSHAKE = {
+    URL_FULL, URL_PATH, URL_QUERY, URL_SCHEME, SERVER_ADDRESS, SERVER_PORT, CLIENT_ADDRESS,
+    CLIENT_PORT, USER_AGENT_ORIGINAL, NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT, NETWORK_TRANSPORT,
+    NETWORK_PROTOCOL_NAME, TLS_LIBRARY, PEER_EVIDENCE, TRUNCATED,
+}  # fmt: skip
+
+WEBSOCKET_SPAN_ATTRIBUTES = frozenset(
+    {
+        *_OF_HANDSHAKE,
+        *(
+            direction + name
+            for direction in (WEBSOCKET_SENT, WEBSOCKET_RECEIVED)
+            for name in (
+                WEBSOCKET_MESSAGES, WEBSOCKET_TEXT_MESSAGES, WEBSOCKET_BYTES, WEBSOCKET_FRAMES,
+                WEBSOCKET_PINGS, WEBSOCKET_PONGS, WEBSOCKET_COMPRESSED, WEBSOCKET_MESSAGES_SEEN,
+                WEBSOCKET_BYTES_SEEN,
+            )
+        ),
+        WEBSOCKET_DEFLATE,
+        WEBSOCKET_SUBPROTOCOL,
+        WEBSOCKET_CLOSE_CODE,
+        WEBSOCKET_CLOSE_BY,
+        ERROR_TYPE,
+        LOST_BYTES,
+    }
+)  # fmt: skip
+"""Attributes of the span of a WebSocket session."""
+
+WEBSOCKET_LOG_ATTRIBUTES = {
+    WEBSOCKET_SESSION_EVENT: WEBSOCKET_SPAN_ATTRIBUTES | {WEBSOCKET_CLOSE_REASON},
+    WEBSOCKET_MESSAGE_EVENT: frozenset(
+        {
+            *_OF_HANDSHAKE,
+            WEBSOCKET_MESSAGE_DIRECTION,
+            WEBSOCKET_MESSAGE_TYPE,
+            WEBSOCKET_MESSAGE_SIZE,
+            WEBSOCKET_MESSAGE_NUMBER,
+            WEBSOCKET_MESSAGE_COMPRESSED,
+            WEBSOCKET_MESSAGE_CONTENT,
+        }
+    ),
+}
+"""Attributes of log records, by event name: of a session, and of a message."""
 
 RESOURCE_ATTRIBUTES = frozenset(
     {

@@ -23,6 +23,7 @@ from otel_tap.telemetry.otlp import (
 )
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.telemetry.shapes import Shapes
+from otel_tap.telemetry.websocket import WebSocketEncoder
 
 # Fields of one length, with their tags: ids, start, end and flags of a span; time, observed time,
 # flags and ids of a log record.
@@ -83,6 +84,7 @@ class RecordEncoder:
         self._asks_more = self._attributes.asks_more
         self._shapes = Shapes(always_scheme=names.URL_SCHEME in settings.attributes)
         self._blocks = Blocks(self._attributes, self._shapes, self._redactor)
+        self._websocket = WebSocketEncoder(settings, identities, self._attributes, self._redactor)
         self._methods = {method.encode(): method for method in settings.known_methods}
         self._reads_context = self._redactor.keeps(b"traceparent")
         self.unix_offset_ns = unix_offset_ns
@@ -93,6 +95,8 @@ class RecordEncoder:
 
     def encode(self, exchange: Exchange) -> Encoded:
         """Both records of one exchange."""
+        if exchange.websocket is not None:
+            return self._websocket.encode(exchange, self.unix_offset_ns)
         request = exchange.request
         attributes = [b""]  # the tag that joins them goes before each
         first = _NO_FIELDS

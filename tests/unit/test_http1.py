@@ -222,13 +222,62 @@ def test_a_refused_connect_leaves_http_going_on():
     assert not wire.opaque
 
 
-def test_a_granted_upgrade_ends_http_and_the_frames_behind_it_are_not_read():
+def test_a_granted_upgrade_to_an_unknown_protocol_ends_reading():
     wire = Wire().opened()
-    wire.request(b"GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-    wire.response(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x05hello")
+    wire.request(b"GET /x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    wire.response(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nHTTP/1.1 200 OK\r\n")
     (exchange,) = wire.exchanges
-    assert summary(exchange) == ((b"GET", b"/ws"), 101, None)
+    assert summary(exchange) == ((b"GET", b"/x"), 101, None)
     assert wire.opaque == [1]
+    assert wire.counters.opaque_tunnel == 1
+    assert wire.counters.opaque_bytes == len(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_request_that_came_with_a_declined_upgrade_is_read_too():
+    wire = Wire().opened()
+    wire.request(b"GET /x HTTP/1.1\r\nUpgrade: x\r\n\r\n" + GET + GET[:5]).request(GET[5:])
+    wire.response(OK).response(EMPTY).response(OK)
+    assert [summary(exchange)[:2] for exchange in wire.exchanges] == [
+        ((b"GET", b"/x"), 200),
+        ((b"GET", b"/a"), 204),
+        ((b"GET", b"/a"), 200),
+    ]
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_http_inside_a_tunnel_is_read(client):
+    wire = Wire(client=client).opened()
+    wire.request(b"CONNECT h:80 HTTP/1.1\r\n\r\n" + GET)
+    wire.response(b"HTTP/1.1 200 Connection established\r\n\r\n" + OK)
+    wire.request(GET).response(EMPTY)
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        ((b"CONNECT", b"h:80"), 200, None),
+        ((b"GET", b"/a"), 200, None),
+        ((b"GET", b"/a"), 204, None),
+    ]
+    assert [exchange.reused for exchange in wire.exchanges] == [False, True, True]
+    assert wire.opaque == []
+
+
+def test_tunnels_in_tunnels_are_followed_to_a_bound():
+    wire = Wire().opened()
+    wire.request(b"CONNECT h:80 HTTP/1.1\r\n\r\n" * 2000)
+    wire.response(b"HTTP/1.1 200 OK\r\n\r\n" * 2000)
+    assert [exchange.response.status for exchange in wire.exchanges] == [200] * 5
+    assert wire.opaque == [1]
+
+
+def test_behind_a_gap_at_the_switch_a_tunnel_is_met_midway():
+    wire = Wire().opened().request(b"CONNECT h:80 HTTP/1.1\r\n\r\n")
+    wire.missed(Direction.EGRESS, 10)
+    wire.request(b"rest of something").response(b"HTTP/1.1 200 OK\r\n\r\n")
+    wire.request(b"more of it").request(GET).response(OK)
+    # What was lost may have been a request, and this its response.
+    assert [summary(exchange) for exchange in wire.exchanges] == [
+        ((b"CONNECT", b"h:80"), 200, None),
+        ((b"GET", b"/a"), None, ExchangeError.TRUNCATED),
+        (None, 200, None),
+    ]
 
 
 def test_an_upgrade_that_is_ignored_changes_nothing():

@@ -21,6 +21,7 @@ from otel_tap.protocols.http1.pairing import DECLINED, SWITCHED, UNDECIDED, Pair
 from otel_tap.protocols.http1.reader import MessageReader
 from otel_tap.protocols.http1.requests import RequestReader
 from otel_tap.protocols.http1.responses import ResponseReader
+from otel_tap.protocols.http1.switching import hand_over, switched
 
 __all__ = ["HeadParser", "Http1"]
 
@@ -135,8 +136,22 @@ class Http1(Protocol):
             self.abort(ktime_ns, ExchangeError.MALFORMED)
             self.successor = self._carrier.opaque
         elif switch == SWITCHED:
-            counters.opaque_tunnel += 1
-            self.abort(ktime_ns, ExchangeError.TRUNCATED)
-            self.successor = self._carrier.opaque
+            self._switch(ktime_ns)
         elif switch == DECLINED:
-            self._requests.release()
+            for event in self._requests.release():
+                begin_ns = event.begin_ktime_ns if event.direction == 1 else event.ktime_ns
+                self._requests.data(event, begin_ns)
+
+    def _switch(self, ktime_ns: int) -> None:
+        requests, responses = self._requests, self._responses
+        self.abort(ktime_ns, ExchangeError.TRUNCATED)
+        reader = switched(self._carrier, self._pairing.granted, Direction(self._request_direction))
+        # A stream that was not read to the very end of HTTP/1 is met midway.
+        if not requests.holds:
+            reader.gap(Direction(self._request_direction), ktime_ns, 0)
+        if not responses.switched:
+            reader.gap(Direction(1 - self._request_direction), ktime_ns, 0)
+        came = requests.release()
+        if responses.rest is not None:
+            came.append(responses.rest)
+        self.successor = hand_over(reader, came)

@@ -46,6 +46,7 @@ class OpenExchange:
         "end_ns",
         "error",
         "first",
+        "grants",
         "into_event",
         "method",
         "offset",
@@ -78,6 +79,7 @@ class OpenExchange:
         self.tcp_position = -1
         self.into_event = 0
         self.switches = False
+        self.grants = False  # its response ends HTTP/1 on this connection
         self.doubtful = False  # requests may have passed unseen just before it
         self.answered = False  # ... and a response seen since answers them
         self.emitted = False

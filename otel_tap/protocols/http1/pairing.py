@@ -41,8 +41,9 @@ DECLINED = 2
 class Pairing(Listener):
     """The exchanges of one connection.
 
-    `switch` tells what the response to a CONNECT or Upgrade decided, `broken` that a reader met
-    malformed bytes; whoever reads them resets them.
+    `switch` tells what the response to a CONNECT or Upgrade decided, `granted` the exchange, once
+    told, that ends HTTP/1, `broken` that a reader met malformed bytes; whoever reads them resets
+    them.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Pairing(Listener):
         "_responses_lost_ns",
         "_whole_hidden",
         "broken",
+        "granted",
         "now_ns",
         "role",
         "switch",
@@ -70,6 +72,7 @@ class Pairing(Listener):
         self.role = role
         self.now_ns = 0  # the event being handled
         self.switch = UNDECIDED
+        self.granted: Exchange | None = None
         self.broken = False
         self._open: list[OpenExchange] = []
         self._request: OpenExchange | None = None
@@ -200,6 +203,7 @@ class Pairing(Listener):
         if exchange.switches and response.complete:
             self._decide_switch(exchange, response.status)
         elif response.status == 101:
+            exchange.grants = True
             self.switch = SWITCHED
         if exchange.request_state == ABSENT:
             self._answers += 1
@@ -398,6 +402,8 @@ class Pairing(Listener):
         response.response_start_ns = exchange.response_start_ns
         response.end_ns = exchange.end_ns
         response.error = exchange.error
+        response.grants = exchange.grants
+        exchange.grants = False
         exchange.response = None
         exchange.response_start_ns = 0
         exchange.end_ns = exchange.request_end_ns
@@ -421,9 +427,10 @@ class Pairing(Listener):
 
     def _decide_switch(self, exchange: OpenExchange, status: int) -> None:
         if exchange.method == b"CONNECT":
-            self.switch = SWITCHED if 200 <= status < 300 else DECLINED
+            exchange.grants = 200 <= status < 300
         else:
-            self.switch = SWITCHED if status == 101 else DECLINED
+            exchange.grants = status == 101
+        self.switch = SWITCHED if exchange.grants else DECLINED
 
     # Emission.
 
@@ -452,26 +459,27 @@ class Pairing(Listener):
         else:
             counters.exchanges_incomplete += 1
         connection = carrier.connection
-        carrier.deliver(
-            Exchange(
-                self.role,
+        told = Exchange(
+            self.role,
+            connection,
+            exchange.tid,
+            request,
+            response,
+            exchange.start_ns,
+            exchange.request_end_ns,
+            exchange.response_start_ns,
+            max(exchange.end_ns, exchange.start_ns),
+            self.now_ns,
+            not exchange.first or not connection.from_start,
+            position(
                 connection,
-                exchange.tid,
-                request,
-                response,
-                exchange.start_ns,
-                exchange.request_end_ns,
-                exchange.response_start_ns,
-                max(exchange.end_ns, exchange.start_ns),
-                self.now_ns,
-                not exchange.first or not connection.from_start,
-                position(
-                    connection,
-                    self.role,
-                    exchange.offset,
-                    exchange.tcp_position,
-                    exchange.into_event,
-                ),
-                exchange.error,
-            )
+                self.role,
+                exchange.offset,
+                exchange.tcp_position,
+                exchange.into_event,
+            ),
+            exchange.error,
         )
+        if exchange.grants:
+            self.granted = told
+        carrier.deliver(told)

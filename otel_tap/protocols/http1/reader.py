@@ -134,6 +134,10 @@ class MessageReader:
     def _hidden(self, *, whole: bool, lost: bool) -> None:
         raise NotImplementedError
 
+    def _leave(self, event: DataEvent, at: int) -> None:
+        """What is behind `at` is not read here: HTTP/1 is over, or waits (HOLD)."""
+        self._skip(len(event.payload) - at)
+
     # Input.
 
     def data(self, event: DataEvent, begin_ktime_ns: int) -> None:
@@ -142,10 +146,10 @@ class MessageReader:
         state = self._state
         if state <= HOLD:
             if not self._begins(payload, 0):
-                self._skip(len(payload))
                 if state == HOLD:
-                    self._lose(lost=False)
+                    self._leave(event, 0)
                 else:
+                    self._skip(len(payload))
                     self._hidden(whole=True, lost=True)  # a message may be in what is skipped
                 return
             self._state = START
@@ -289,7 +293,7 @@ class MessageReader:
                 self._take(payload, at, size - at)
                 at = size
             else:
-                self._skip(size - at)
+                self._leave(event, at)
                 at = size
 
     def _take(self, payload: bytes, at: int, count: int) -> None:

@@ -1,7 +1,8 @@
 """The direction of an HTTP/1 connection that carries requests.
 
 Owns how a request head decides the framing (RFC 9112 6.3) and what a request is made of. After a
-request to switch protocols it reads no further until the response has decided.
+request to switch protocols it reads no further until the response has decided, and keeps what
+comes meanwhile.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from otel_tap.protocols.http1.head import (
 )
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.reader import CHUNK_SIZE, FIXED, HOLD, START, MessageReader
+from otel_tap.protocols.http1.switching import behind
+
+_HELD_LIMIT = 64 * 1024  # bytes kept behind a request to switch protocols
 
 
 class RequestReader(MessageReader):
     """The direction that carries requests."""
 
-    __slots__ = ("_method", "_switches", "_target", "_version")
+    __slots__ = ("_held", "_held_size", "_method", "_switches", "_target", "_version")
 
     def __init__(
         self, listener: Listener, heads: HeadParser, counters: Counters, body_limit: int
@@ -35,14 +39,57 @@ class RequestReader(MessageReader):
         self._target = b""
         self._version = ""
         self._switches = False
+        self._held: list[DataEvent] = []
+        self._held_size = 0
 
-    def release(self) -> None:
-        """The response to a CONNECT or Upgrade declined: HTTP/1 goes on."""
+    @property
+    def holds(self) -> bool:
+        """Whether the last request asks to switch, and nothing that came behind it was lost."""
+        return self._state == HOLD
+
+    def release(self) -> list[DataEvent]:
+        """The response to a CONNECT or Upgrade decided: HTTP/1 goes on, or another reader.
+
+        Returns what came meanwhile.
+        """
         if self._state == HOLD:
             self._state = START
+        held, self._held = self._held, []
+        self._held_size = 0
+        return held
+
+    def gap(self, ktime_ns: int, length: int) -> None:
+        """The next `length` bytes are unknown; 0: the stream is met midway."""
+        if self._held:
+            self._drop_held()
+        super().gap(ktime_ns, length)
+
+    def end(self, error: ExchangeError) -> None:
+        """The stream ended in order; `error` is that of a message that needed more."""
+        if self._held:
+            self._drop_held()
+        super().end(error)
+
+    def _leave(self, event: DataEvent, at: int) -> None:
+        size = len(event.payload) - at
+        if self._state != HOLD:
+            self._skip(size)
+        elif self._held_size + size > _HELD_LIMIT:
+            self._drop_held()
+            self._skip(size)
+            self._lose(lost=False)
+        else:
+            self._held.append(behind(event, at))
+            self._held_size += size
+
+    def _drop_held(self) -> None:
+        for event in self._held:
+            self._skip(len(event.payload))
+        self._held = []
+        self._held_size = 0
 
     def _begins(self, payload: bytes, at: int) -> bool:
-        return begins_request(payload, at)
+        return not self._held and begins_request(payload, at)
 
     def _first_byte(self, event: DataEvent, at: int) -> None:
         self._method = b""

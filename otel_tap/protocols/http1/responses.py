@@ -28,6 +28,7 @@ from otel_tap.protocols.http1.reader import (
     UNTIL_CLOSE,
     MessageReader,
 )
+from otel_tap.protocols.http1.switching import behind
 
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
@@ -35,7 +36,7 @@ _INTERIM_LIMIT = 16  # interim statuses that are kept
 class ResponseReader(MessageReader):
     """The direction that carries responses."""
 
-    __slots__ = ("_interim", "_reason", "_status", "_version")
+    __slots__ = ("_interim", "_reason", "_status", "_version", "rest", "switched")
 
     def __init__(
         self, listener: Listener, heads: HeadParser, counters: Counters, body_limit: int
@@ -45,6 +46,14 @@ class ResponseReader(MessageReader):
         self._reason = b""
         self._version = ""
         self._interim: tuple[int, ...] = ()
+        self.switched = False  # all of the head that ends HTTP/1 was read
+        self.rest: DataEvent | None = None  # what came with it
+
+    def _leave(self, event: DataEvent, at: int) -> None:
+        if self.switched and self.rest is None:
+            self.rest = behind(event, at)
+        else:
+            self._skip(len(event.payload) - at)
 
     @property
     def at_rest(self) -> bool:
@@ -80,6 +89,7 @@ class ResponseReader(MessageReader):
             self._finish(None)
             if status == 101 or (method == b"CONNECT" and status < 300):
                 self._state = DONE  # what follows is another protocol
+                self.switched = True
         elif coding == CHUNKED:
             self._state = CHUNK_SIZE
             self._unsure = not method
