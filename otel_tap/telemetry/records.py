@@ -21,6 +21,7 @@ from otel_tap.telemetry.otlp import (
     utf8,
     varint,
 )
+from otel_tap.telemetry.rpc import RpcEncoder, is_method
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.telemetry.shapes import Shapes
 from otel_tap.telemetry.websocket import WebSocketEncoder
@@ -85,6 +86,7 @@ class RecordEncoder:
         self._shapes = Shapes(always_scheme=names.URL_SCHEME in settings.attributes)
         self._blocks = Blocks(self._attributes, self._shapes, self._redactor)
         self._websocket = WebSocketEncoder(settings, identities, self._attributes, self._redactor)
+        self._rpc = RpcEncoder(self._redactor)
         self._methods = {method.encode(): method for method in settings.known_methods}
         self._reads_context = self._redactor.keeps(b"traceparent")
         self.unix_offset_ns = unix_offset_ns
@@ -108,11 +110,18 @@ class RecordEncoder:
         else:
             common, shown = self._of_any(attributes, exchange, None, b"?", first)
         response = exchange.response
-        lost = 0 if request is None else request.lost_bytes
+        lost = 0
+        incomplete = False
+        if request is not None:
+            lost = request.lost_bytes
+            incomplete = request.headers_incomplete
         if response is not None:
             lost += response.lost_bytes
-        if lost or self._asks_more or exchange.error is _TRUNCATED:
-            self._attributes.more(attributes, exchange, lost)
+            incomplete = incomplete or response.headers_incomplete
+        if lost or incomplete or self._asks_more or exchange.error is _TRUNCATED:
+            self._attributes.more(attributes, exchange, lost, incomplete=incomplete)
+        if exchange.rpc is not None:
+            self._rpc.append(attributes, exchange.rpc)
         trace_id, span_id, parent_id, flags, trace_state = self._identities.of(
             exchange, first if self._reads_context else _NO_FIELDS
         )
@@ -175,7 +184,12 @@ class RecordEncoder:
             target = self._redactor.target(target)
         name = request.method
         method = self._methods.get(name)
-        if method is None or name == b"CONNECT" or not target.startswith(b"/"):
+        if (
+            method is None
+            or name == b"CONNECT"
+            or not target.startswith(b"/")
+            or request.headers_incomplete
+        ):
             return self._of_any(attributes, exchange, request, target, first)
         at_client = exchange.role is _CLIENT
         if not at_client:
@@ -187,12 +201,18 @@ class RecordEncoder:
             return self._of_any(attributes, exchange, request, target, first)
 
         response = exchange.response
+        outcome: object = exchange.error
+        rpc = exchange.rpc
+        if rpc is not None:
+            outcome = (exchange.error, rpc.method, rpc.status, rpc.web)
         if response is None:
-            key = (name, -1, request.version, exchange.reused, exchange.error)
+            key = (name, -1, request.version, exchange.reused, outcome)
         else:  # 000 is sent, too
-            key = (name, response.status, response.version, exchange.reused, exchange.error)
+            key = (name, response.status, response.version, exchange.reused, outcome)
         common = block.shaped.get(key)
         if common is None:
+            if rpc is not None and not is_method(rpc.method):
+                return self._of_any(attributes, exchange, request, target, first)
             common = self._blocks.shaped(block, key, exchange, method)
         shown = target
         if at_client:
@@ -201,7 +221,7 @@ class RecordEncoder:
             self._attributes.at_client(attributes, block.base, target, first)
         else:
             self._attributes.at_server(attributes, target, first)
-        return common, shown
+        return common, shown if rpc is None else rpc.method
 
     def _of_any(
         self,
@@ -227,6 +247,10 @@ class RecordEncoder:
             span, log = block.attributes
         else:
             span, log = self._blocks.of_connection(exchange.connection)
+        if exchange.rpc is not None:
+            self._rpc.append_original(attributes, exchange.rpc)
+            if is_method(exchange.rpc.method):
+                target = exchange.rpc.method
         shape = self._shapes.of(exchange, method, location)
         before, after = display(exchange)
         return (span + shape.span, log + shape.log, before, after), target
