@@ -86,7 +86,7 @@ class RecordEncoder:
         self._shapes = Shapes(always_scheme=names.URL_SCHEME in settings.attributes)
         self._blocks = Blocks(self._attributes, self._shapes, self._redactor)
         self._websocket = WebSocketEncoder(settings, identities, self._attributes, self._redactor)
-        self._rpc = RpcEncoder(self._redactor)
+        self._rpc = RpcEncoder()
         self._methods = {method.encode(): method for method in settings.known_methods}
         self._reads_context = self._redactor.keeps(b"traceparent")
         self.unix_offset_ns = unix_offset_ns
@@ -232,6 +232,8 @@ class RecordEncoder:
         first: Mapping[bytes, bytes],
     ) -> tuple[Common, bytes]:
         """The same of any exchange. `target` is redacted."""
+        if exchange.rpc is not None:
+            self._rpc.append_original(attributes, exchange.rpc, target)
         method: str | None = None
         location: Location | None = None
         block = None
@@ -247,10 +249,8 @@ class RecordEncoder:
             span, log = block.attributes
         else:
             span, log = self._blocks.of_connection(exchange.connection)
-        if exchange.rpc is not None:
-            self._rpc.append_original(attributes, exchange.rpc)
-            if is_method(exchange.rpc.method):
-                target = exchange.rpc.method
+        if exchange.rpc is not None and is_method(exchange.rpc.method):
+            target = exchange.rpc.method
         shape = self._shapes.of(exchange, method, location)
         before, after = display(exchange)
         return (span + shape.span, log + shape.log, before, after), target

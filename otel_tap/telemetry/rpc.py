@@ -11,7 +11,6 @@ import re
 
 from otel_tap.exchange import Role, Rpc
 from otel_tap.messages import UNKNOWN
-from otel_tap.privacy import Redactor
 from otel_tap.telemetry import names
 from otel_tap.telemetry.otlp import (
     IntAttribute,
@@ -102,15 +101,13 @@ class RpcEncoder:
     """Encodes what differs from call to call. One instance serves one thread."""
 
     __slots__ = (
-        "_redactor",
         "_request_bytes",
         "_request_messages",
         "_response_bytes",
         "_response_messages",
     )
 
-    def __init__(self, redactor: Redactor) -> None:
-        self._redactor = redactor
+    def __init__(self) -> None:
         self._request_messages = IntAttribute(names.RPC_REQUEST_MESSAGES)
         self._request_bytes = IntAttribute(names.RPC_REQUEST_MESSAGE_BYTES)
         self._response_messages = IntAttribute(names.RPC_RESPONSE_MESSAGES)
@@ -127,10 +124,8 @@ class RpcEncoder:
         if rpc.timeout_ns is not None:
             attributes.append(double_attribute(names.RPC_TIMEOUT, rpc.timeout_ns / _NS_PER_S))
 
-    def append_original(self, attributes: list[bytes], rpc: Rpc) -> None:
-        """Appends what stood in the place of a method that is `_OTHER`."""
+    def append_original(self, attributes: list[bytes], rpc: Rpc, target: bytes) -> None:
+        """Appends what stood in the place of a method that is `_OTHER`; `target` is redacted."""
         if rpc.method != UNKNOWN and not is_method(rpc.method):
-            original = self._redactor.target(b"/" + rpc.method)
-            attributes.append(
-                string_attribute(names.RPC_METHOD_ORIGINAL, original.removeprefix(b"/"))
-            )
+            original = target.partition(b"?")[0].removeprefix(b"/")
+            attributes.append(string_attribute(names.RPC_METHOD_ORIGINAL, original))

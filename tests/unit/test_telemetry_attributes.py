@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
-from otel_tap.exchange import Role
+from otel_tap.exchange import Role, Rpc
 from otel_tap.messages import Body
 from otel_tap.telemetry import Identities, RecordEncoder, TelemetrySettings
 from otel_tap.telemetry.names import LOG_ATTRIBUTES, OPT_IN_ATTRIBUTES, SPAN_ATTRIBUTES
@@ -159,7 +159,9 @@ def test_no_attribute_leaves_that_names_does_not_list():
         connection=replace(PLAIN, tls=TlsLibrary.OPENSSL),
     )
     seen = set()
-    for one in (observed, at_server(observed)):
+    call = Rpc(b"not a method", True, 3, 5, 1, 2, 3, 4)
+    unsure = replace(observed, request=replace(observed.request, headers_incomplete=True))
+    for one in (observed, at_server(observed), replace(unsure, rpc=call)):
         span, log = records(one, TelemetrySettings(attributes=ALL, bodies=True))
         assert set(read(span.attributes)) <= SPAN_ATTRIBUTES
         seen |= set(read(log.attributes))
