@@ -28,6 +28,7 @@ from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
+from otel_tap.protocols.http1.switching import goes_on_as_http2
 
 OPEN_LIMIT = 1024  # requests without response on one connection
 
@@ -447,6 +448,11 @@ class Pairing(Listener):
         counters = carrier.counters
         request = exchange.request
         response = exchange.response
+        told = self._told(exchange)
+        if exchange.grants:
+            self.granted = told
+            if goes_on_as_http2(request, response):
+                return
         if request is None:
             if response is None:
                 counters.exchanges_unknown += 1
@@ -458,13 +464,16 @@ class Pairing(Listener):
             counters.exchanges_complete += 1
         else:
             counters.exchanges_incomplete += 1
-        connection = carrier.connection
-        told = Exchange(
+        carrier.deliver(told)
+
+    def _told(self, exchange: OpenExchange) -> Exchange:
+        connection = self._carrier.connection
+        return Exchange(
             self.role,
             connection,
             exchange.tid,
-            request,
-            response,
+            exchange.request,
+            exchange.response,
             exchange.start_ns,
             exchange.request_end_ns,
             exchange.response_start_ns,
@@ -480,6 +489,3 @@ class Pairing(Listener):
             ),
             exchange.error,
         )
-        if exchange.grants:
-            self.granted = told
-        carrier.deliver(told)
