@@ -454,7 +454,6 @@ class Agent:
         counters = pipeline.connections.counters
         opaque = {
             "not_http": counters.opaque_not_http,
-            "http2": counters.opaque_http2,
             "tunnel": counters.opaque_tunnel,
             "malformed": counters.opaque_malformed,
         }

@@ -38,12 +38,25 @@ USER_AGENT_ORIGINAL = "user_agent.original"
 
 TRUNCATED = "otel_tap.capture.truncated"
 LOST_BYTES = "otel_tap.capture.lost_bytes"
+HEADERS_INCOMPLETE = "otel_tap.capture.headers_incomplete"  # a header may be missing
 TLS_LIBRARY = "otel_tap.tls.library"
 CONNECTION_REUSED = "otel_tap.connection.reused"
 PEER_EVIDENCE = "otel_tap.peer.evidence"
 HTTP_AMBIGUITY = "otel_tap.http.ambiguity"
 
 NETWORK_PROTOCOL_NAME = "network.protocol.name"
+RPC_SYSTEM_NAME = "rpc.system.name"
+RPC_METHOD = "rpc.method"
+RPC_METHOD_ORIGINAL = "rpc.method_original"
+RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code"
+RPC_WEB = "otel_tap.rpc.web"  # gRPC-Web
+RPC_TIMEOUT = "otel_tap.rpc.timeout"  # seconds that the caller gave, a floating-point number
+# Whole messages, and their bytes without prefixes, as compressed. Neither where a loss hides one.
+RPC_REQUEST_MESSAGES = "otel_tap.rpc.request.messages"
+RPC_REQUEST_MESSAGE_BYTES = "otel_tap.rpc.request.message_bytes"
+RPC_RESPONSE_MESSAGES = "otel_tap.rpc.response.messages"
+RPC_RESPONSE_MESSAGE_BYTES = "otel_tap.rpc.response.message_bytes"
+
 WEBSOCKET_SESSION_EVENT = "otel_tap.websocket.session"
 WEBSOCKET_MESSAGE_EVENT = "otel_tap.websocket.message"
 WEBSOCKET_SENT = "otel_tap.websocket.sent."
@@ -174,6 +187,17 @@ SPAN_ATTRIBUTES = (
         CONNECTION_REUSED,
         PEER_EVIDENCE,
         HTTP_AMBIGUITY,
+        HEADERS_INCOMPLETE,
+        RPC_SYSTEM_NAME,
+        RPC_METHOD,
+        RPC_METHOD_ORIGINAL,
+        RPC_RESPONSE_STATUS_CODE,
+        RPC_WEB,
+        RPC_TIMEOUT,
+        RPC_REQUEST_MESSAGES,
+        RPC_REQUEST_MESSAGE_BYTES,
+        RPC_RESPONSE_MESSAGES,
+        RPC_RESPONSE_MESSAGE_BYTES,
     }
 )
 """Attributes of spans; besides, allowed headers under their two prefixes."""

@@ -14,6 +14,7 @@ import struct
 _FIXED64 = struct.Struct("<Q")
 _DOUBLE = struct.Struct("<d")
 _FIXED32 = struct.Struct("<I")
+_DOUBLE = struct.Struct("<d")
 _MAX_PREFIXES = 256
 _MAX_MEMO = 4096
 _MAX_VARINTS = 2048  # most lengths: records have some 600 bytes

@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
-from otel_tap.exchange import GenAi, Role
+from otel_tap.exchange import GenAi, Role, Rpc
 from otel_tap.messages import Body, EventStream
 from otel_tap.telemetry import Identities, RecordEncoder, TelemetrySettings
 from otel_tap.telemetry.names import LOG_ATTRIBUTES, OPT_IN_ATTRIBUTES, SPAN_ATTRIBUTES
@@ -210,7 +210,10 @@ def test_no_attribute_leaves_that_names_does_not_list():
         for events in (EventStream(3, 1, 2, ""), EventStream(None, 1, 0, "lost"))
     ]
     seen = set()
-    for one in (observed, at_server(observed), *calls):
+    call = Rpc(b"not a method", True, 3, 5, 1, 2, 3, 4)
+    assert observed.request is not None
+    unsure = replace(observed, request=replace(observed.request, headers_incomplete=True))
+    for one in (observed, at_server(observed), replace(unsure, rpc=call), *calls):
         span, log = records(one, TelemetrySettings(attributes=ALL, bodies=True))
         assert set(read(span.attributes)) <= SPAN_ATTRIBUTES
         seen |= set(read(log.attributes))

@@ -29,6 +29,7 @@ from otel_tap.protocols import Carrier
 from otel_tap.protocols.content import ReadExchange
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
+from otel_tap.protocols.http1.switching import goes_on_as_http2
 from otel_tap.protocols.http1.under_way import seen_now
 
 OPEN_LIMIT = 1024  # requests without response on one connection
@@ -486,6 +487,11 @@ class Pairing(Listener):
         counters = carrier.counters
         request = exchange.request
         response = exchange.response
+        told = self._told(exchange)
+        if exchange.grants:
+            self.granted = told
+            if goes_on_as_http2(request, response):
+                return
         if request is None:
             if response is None:
                 counters.exchanges_unknown += 1
@@ -497,14 +503,18 @@ class Pairing(Listener):
             counters.exchanges_complete += 1
         else:
             counters.exchanges_incomplete += 1
-        connection = carrier.connection
+        carrier.deliver(told)
+
+    def _told(self, exchange: OpenExchange) -> Exchange:
+        connection = self._carrier.connection
+        request, response = exchange.request, exchange.response
         genai = None
         if exchange.read is not None:
             genai = exchange.read.said(
                 request_complete=request is not None and request.complete,
                 response_complete=response is not None and response.complete,
             )
-        told = Exchange(
+        return Exchange(
             self.role,
             connection,
             exchange.tid,
@@ -526,6 +536,3 @@ class Pairing(Listener):
             exchange.error,
             genai=genai,
         )
-        if exchange.grants:
-            self.granted = told
-        carrier.deliver(told)

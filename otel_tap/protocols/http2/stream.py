@@ -36,6 +36,7 @@ UNCERTAIN = 2  # its first field, which tells, is unknown
 
 VERSION = "2"
 
+_SWITCHED = 101
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
 _STATUS = re.compile(rb"[0-9]{3}")
@@ -220,9 +221,12 @@ class Stream:
         half.state = OVER
         half.known = True
         half.fields = request.fields
+        half.content_moved = True  # and was not read here: no message of it is counted
         self.method = request.method
         self.target = request.target
+        self.interim = (_SWITCHED,)
         self._adopted = request
+        self._look_for_grpc(request.fields)
 
     # Field sections.
 

@@ -246,10 +246,13 @@ class Streams:
             elif stream.response.hidden and now_ns - stream.touched_ns >= SILENT_NS:
                 self._emit(stream)
 
-    def adopt(self, request: Request, tid: int, start_ns: int, end_ns: int) -> None:
-        """Stream 1 of a connection that was upgraded: its request moved before, as HTTP/1.1."""
-        self.tid = tid
-        stream = self._new(1, start_ns)
+    def adopt(self, request: Request, start_ns: int, end_ns: int, *, reused: bool) -> None:
+        """Stream 1 of a connection that was upgraded: its request moved before, as HTTP/1.1.
+
+        It began, and was counted, as an exchange there.
+        """
+        stream = Stream(1, self.tid, start_ns, self._carrier.body_limit, first=not reused)
+        stream.touched_ns = self.now_ns
         stream.adopt(request, start_ns, end_ns)
         self._open[1] = stream
         self.highest = 1
