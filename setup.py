@@ -10,9 +10,12 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # What runs for every event or exchange. Not messages.py and exchange.py: the attributes of their
 # dataclasses are Final, which compiled dataclasses cannot set.
@@ -57,8 +60,33 @@ def compiled() -> list[Extension]:
         print("building a pure wheel; to compile it lacks", ", ".join(lacking), file=sys.stderr)
         return []
     paths = [str(path) for pattern in COMPILED for path in sorted(Path().glob(pattern))]
-    return mypycify(paths, opt_level="3", target_dir=BUILD)
+    # A C file per module takes half the time and a third of the memory of one for all.
+    extensions = mypycify(paths, opt_level="3", multi_file=True, target_dir=BUILD)
+    for extension in extensions:
+        # A call between functions that nobody else can replace needs no table.
+        extension.extra_compile_args.append("-fvisibility=hidden")
+    return extensions
+
+
+class ParallelBuild(build_ext):
+    """Compiles the files of an extension on all CPUs; setuptools does so for extensions only."""
+
+    def build_extensions(self) -> None:
+        """Build them."""
+        one_by_one = self.compiler.compile
+
+        def at_once(sources: Sequence[str], **options: object) -> list[str]:
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                made = pool.map(lambda source: one_by_one([source], **options), sources)
+                return [name for names in made for name in names]
+
+        self.compiler.compile = at_once
+        super().build_extensions()
 
 
 # Not build/ itself, where the Makefile keeps its stamps.
-setup(ext_modules=compiled(), options={"build": {"build_base": BUILD}})
+setup(
+    ext_modules=compiled(),
+    cmdclass={"build_ext": ParallelBuild},
+    options={"build": {"build_base": BUILD}},
+)
