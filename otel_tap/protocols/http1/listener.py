@@ -8,6 +8,7 @@ from __future__ import annotations
 from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Request, Response
+from otel_tap.protocols.http2.grpc import Messages
 
 
 class Listener:
@@ -21,6 +22,14 @@ class Listener:
 
     def request_head(self, method: bytes, *, switches: bool) -> None:
         """The head of that request is complete; `switches`: CONNECT or Upgrade."""
+        raise NotImplementedError
+
+    def request_call(self, kind: int, messages: Messages | None) -> None:
+        """By its head that request is a gRPC call of this form; `messages` counts."""
+        raise NotImplementedError
+
+    def response_call(self, kind: int, messages: Messages | None) -> None:
+        """By its head the response that began last answers such a call."""
         raise NotImplementedError
 
     def request_ended(

@@ -25,6 +25,7 @@ from otel_tap.protocols.http1.head import (
     Section,
 )
 from otel_tap.protocols.http1.listener import Listener
+from otel_tap.protocols.http2.grpc import Messages
 
 SEEK = 0
 HOLD = 1
@@ -64,6 +65,7 @@ class MessageReader:
         "_heads",
         "_listener",
         "_lost",
+        "_messages",
         "_parts",
         "_remaining",
         "_room",
@@ -103,6 +105,7 @@ class MessageReader:
         self._remaining = 0
         self._wire = 0
         self._lost = 0
+        self._messages: Messages | None = None  # of a gRPC call, who counts them
 
     @property
     def amid_message(self) -> bool:
@@ -189,6 +192,8 @@ class MessageReader:
         if known:
             self._body_size += known
             self._wire += known
+            if self._messages is not None:
+                self._messages.lost(known)
             if self._spared:
                 self._counters.gap_bytes -= known
                 self._counters.spared_bytes += known
@@ -214,6 +219,7 @@ class MessageReader:
             or self._state != FIXED
             or self._unsure
             or self._remaining < _SPARE_FROM
+            or self._messages is not None
         ):
             return 0
         self._spared = True
@@ -244,6 +250,8 @@ class MessageReader:
 
     def _lose(self, *, lost: bool) -> None:
         amid = self.amid_message
+        if self._messages is not None:
+            self._messages.cut()
         held = self._state == HOLD
         if amid:
             self.cut(ExchangeError.TRUNCATED)
@@ -299,6 +307,8 @@ class MessageReader:
     def _take(self, payload: bytes, at: int, count: int) -> None:
         self._body_size += count
         self._wire += count
+        if self._messages is not None:
+            self._messages.moved(payload, at, at + count)
         room = self._room
         if room > 0:
             kept = min(count, room)

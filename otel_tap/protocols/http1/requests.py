@@ -22,6 +22,7 @@ from otel_tap.protocols.http1.head import (
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.reader import CHUNK_SIZE, FIXED, HOLD, START, MessageReader
 from otel_tap.protocols.http1.switching import behind
+from otel_tap.protocols.http2 import grpc
 
 _HELD_LIMIT = 64 * 1024  # bytes kept behind a request to switch protocols
 
@@ -105,6 +106,9 @@ class RequestReader(MessageReader):
         if coding == OTHER_CODING:
             raise Malformed  # RFC 9112 6.3: where such a request ends cannot be known
         self._listener.request_head(self._method, switches=self._switches)
+        if self._method == b"POST" and (kind := grpc.form(self._fields)) is not None:
+            self._messages = grpc.messages_of(kind, self._fields)
+            self._listener.request_call(kind, self._messages)
         if coding == CHUNKED:
             self._state = CHUNK_SIZE
         elif length > 0 and not connect:

@@ -29,6 +29,7 @@ from otel_tap.protocols.http1.reader import (
     MessageReader,
 )
 from otel_tap.protocols.http1.switching import behind
+from otel_tap.protocols.http2 import grpc
 
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
@@ -81,6 +82,9 @@ class ResponseReader(MessageReader):
         self._version = version
         self._fields = fields
         method = self._listener.response_begins(self._tid, self._first_begin_ns)
+        if method in (b"POST", b"") and (kind := grpc.form(fields)) is not None:
+            self._messages = grpc.messages_of(kind, fields)
+            self._listener.response_call(kind, self._messages)
         if (
             method == b"HEAD"
             or status in (101, 204, 304)

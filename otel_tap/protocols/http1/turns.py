@@ -27,6 +27,7 @@ from otel_tap.protocols.http1.head import (
 from otel_tap.protocols.http1.open_exchange import position
 
 _HEAD_END = b"\r\n\r\n"
+_CALL = b"application/grpc"
 _WITHOUT_CONTENT = frozenset((204, 304))
 
 _QUIET = 0  # between messages
@@ -172,6 +173,8 @@ class Turns(Protocol):
             return False
         if coding != NOT_CODED or upgrade or method == b"CONNECT":
             return False
+        if length > 0 and _CALL in payload:
+            return False  # gRPC-Web: the long way counts messages
         if content_size != length and (content_size or length > 0):
             if content_size > length:
                 return False
