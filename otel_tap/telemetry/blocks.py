@@ -132,7 +132,8 @@ class Blocks:
 def display(exchange: Exchange) -> tuple[bytes, bytes]:
     """`GET /x 200 12 ms`, for people: what stands before the target, and a format for the rest.
 
-    Of a call: `pkg.Service/Method OK 12 ms`, the method in the place of the target. Everything in it stands in attributes too. The format takes whole milliseconds.
+    Of a call: `pkg.Service/Method OK 12 ms`, the method in the place of the target. Everything in
+    it stands in attributes too. The format takes whole milliseconds.
     """
     request, response = exchange.request, exchange.response
     error = b"" if exchange.error is None else b" " + exchange.error.value.encode()

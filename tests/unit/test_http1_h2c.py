@@ -23,7 +23,7 @@ class Upgrade(Talk):
     """A talk whose first request moved before."""
 
     def begun(self, **_: bool) -> Upgrade:
-        self.settings = self.client.initiate_upgrade_connection()
+        self.settings = self.client.initiate_upgrade_connection() or b""
         self.server.initiate_upgrade_connection(self.settings)
         return self
 

@@ -27,10 +27,17 @@ from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.http1.listener import Listener
-from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position, rpc_of
+from otel_tap.protocols.http1.open_exchange import (
+    ABSENT,
+    OVER,
+    UNDER_WAY,
+    OpenExchange,
+    position,
+    rpc_of,
+)
+from otel_tap.protocols.http1.switching import goes_on_as_http2
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.http2.grpc import Messages
-from otel_tap.protocols.http1.switching import goes_on_as_http2
 
 OPEN_LIMIT = 1024  # requests without response on one connection
 
