@@ -173,8 +173,8 @@ class Turns(Protocol):
             return False
         if coding != NOT_CODED or upgrade or method == b"CONNECT":
             return False
-        if length > 0 and _CALL in payload:
-            return False  # gRPC-Web: the long way counts messages
+        if length > 0 and payload.find(_CALL, 0, size - content_size) >= 0:
+            return False  # gRPC-Web: the long way counts its messages
         if content_size != length and (content_size or length > 0):
             if content_size > length:
                 return False
