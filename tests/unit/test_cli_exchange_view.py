@@ -238,11 +238,9 @@ def test_durations_and_sizes_are_short():
 
 
 def test_a_call_is_shown_by_its_status():
-    called = replace(
-        EXCHANGE,
-        request=replace(REQUEST, method=b"POST", target=b"/pkg.S/M"),
-        rpc=Rpc(b"pkg.S/M", False, 4, 1_500_000_000, 1, 2, None, None),
-    )
+    rpc = Rpc(b"pkg.S/M", False, 4, 1_500_000_000, 1, 2, None, None)
+    asked = replace(REQUEST, method=b"POST", target=b"/pkg.S/M")
+    called = replace(EXCHANGE, request=asked, rpc=rpc)
     shown = view(called)
     assert " -> GRPC https://example.org/pkg.S/M DEADLINE_EXCEEDED 12 ms " in shown.line()
     assert json.loads(shown.json_line())["rpc"] == {
@@ -266,8 +264,7 @@ def test_a_call_is_shown_by_its_status():
     ):
         assert row in details
     assert "answered" not in dict(details)
-    assert called.rpc is not None
-    unfinished = view(replace(called, rpc=replace(called.rpc, status=None)))
+    unfinished = view(replace(called, rpc=replace(rpc, status=None)))
     assert " 200 12 ms " in unfinished.line()
     assert json.loads(unfinished.json_line())["rpc"]["status"] is None
 

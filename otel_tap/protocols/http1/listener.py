@@ -9,6 +9,7 @@ from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Request, Response
 from otel_tap.protocols.content import ReadExchange
+from otel_tap.protocols.http2.grpc import Messages
 
 
 class Listener:
@@ -26,6 +27,14 @@ class Listener:
 
     def request_is_read(self, read: ReadExchange) -> None:
         """The contents of that exchange are read while they flow."""
+        raise NotImplementedError
+
+    def request_call(self, kind: int, messages: Messages | None) -> None:
+        """By its head that request is a gRPC call of this form; `messages` counts."""
+        raise NotImplementedError
+
+    def response_call(self, kind: int, messages: Messages | None) -> None:
+        """By its head the response that began last answers such a call."""
         raise NotImplementedError
 
     def request_ended(

@@ -5,9 +5,11 @@ Owns what is known of it so far, and how its place in the streams is told. It de
 
 from __future__ import annotations
 
-from otel_tap.exchange import Connection, ExchangeError, Position, Role
+from otel_tap.exchange import Connection, ExchangeError, Position, Role, Rpc
 from otel_tap.messages import Request, Response
 from otel_tap.protocols.content import ReadExchange
+from otel_tap.protocols.http2 import grpc
+from otel_tap.protocols.http2.grpc import Messages
 
 ABSENT = 0  # not begun, or unknown for good
 UNDER_WAY = 1
@@ -37,11 +39,29 @@ def position(
     return Position("tcp", ((tcp_position - opener) << _POSITION_SHIFT) + into_event)
 
 
+def rpc_of(exchange: OpenExchange) -> Rpc | None:
+    """The call that an exchange is, if it is one."""
+    if exchange.call is None:
+        return None
+    request, response = exchange.request, exchange.response
+    return grpc.call(
+        exchange.call,
+        None if request is None else request.target,
+        () if request is None else request.fields,
+        () if response is None else response.fields,
+        () if response is None else response.trailers,
+        exchange.counted[0],
+        exchange.counted[1],
+    )
+
+
 class OpenExchange:
     """An exchange that is not over, or whose late bytes are still due."""
 
     __slots__ = (
         "answered",
+        "call",
+        "counted",
         "doubtful",
         "emitted",
         "end_ns",
@@ -85,4 +105,6 @@ class OpenExchange:
         self.read: ReadExchange | None = None  # who reads its contents
         self.doubtful = False  # requests may have passed unseen just before it
         self.answered = False  # ... and a response seen since answers them
+        self.call: int | None = None  # the form of gRPC, if it is a call
+        self.counted: list[Messages | None] = [None, None]  # its messages, of either direction
         self.emitted = False

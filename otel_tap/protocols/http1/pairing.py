@@ -28,9 +28,18 @@ from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.content import ReadExchange
 from otel_tap.protocols.http1.listener import Listener
-from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
+from otel_tap.protocols.http1.open_exchange import (
+    ABSENT,
+    OVER,
+    UNDER_WAY,
+    OpenExchange,
+    position,
+    rpc_of,
+)
 from otel_tap.protocols.http1.switching import goes_on_as_http2
 from otel_tap.protocols.http1.under_way import seen_now
+from otel_tap.protocols.http2 import grpc
+from otel_tap.protocols.http2.grpc import Messages
 
 OPEN_LIMIT = 1024  # requests without response on one connection
 
@@ -159,6 +168,21 @@ class Pairing(Listener):
         """The reader of the exchange that was chosen; not while that is in doubt."""
         exchange = self._response
         return None if exchange is None or exchange.doubtful else exchange.read
+
+    def request_call(self, kind: int, messages: Messages | None) -> None:
+        """The request is a call."""
+        exchange = self._request
+        if exchange is not None:
+            exchange.call = kind
+            exchange.counted[0] = messages
+
+    def response_call(self, kind: int, messages: Messages | None) -> None:
+        """The response answers a call."""
+        exchange = self._response
+        if exchange is not None:
+            if exchange.call is None:
+                exchange.call = kind
+            exchange.counted[1] = messages
 
     def request_ended(
         self, request: Request | None, error: ExchangeError | None, ktime_ns: int
@@ -442,6 +466,10 @@ class Pairing(Listener):
         response.response_start_ns = exchange.response_start_ns
         response.end_ns = exchange.end_ns
         response.error = exchange.error
+        if exchange.response is not None:
+            response.call = grpc.form(exchange.response.fields)
+        response.counted = [None, exchange.counted[1]]
+        exchange.counted[1] = None
         response.grants = exchange.grants
         exchange.grants = False
         exchange.response = None
@@ -534,5 +562,6 @@ class Pairing(Listener):
                 exchange.into_event,
             ),
             exchange.error,
+            rpc_of(exchange),
             genai=genai,
         )

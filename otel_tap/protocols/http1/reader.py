@@ -30,6 +30,7 @@ from otel_tap.protocols.http1.head import (
     Malformed,
 )
 from otel_tap.protocols.http1.listener import Listener
+from otel_tap.protocols.http2.grpc import Messages
 from otel_tap.protocols.reading import ContentReader
 
 SEEK = 0
@@ -72,6 +73,7 @@ class MessageReader:
         "_heads",
         "_listener",
         "_lost",
+        "_messages",
         "_parts",
         "_reading",
         "_remaining",
@@ -116,6 +118,7 @@ class MessageReader:
         self._wire = 0
         self._lost = 0
         self._ambiguity = NO_WORDS
+        self._messages: Messages | None = None  # of a gRPC call, who counts them
 
     @property
     def amid_message(self) -> bool:
@@ -207,6 +210,8 @@ class MessageReader:
         if known:
             self._body_size += known
             self._wire += known
+            if self._messages is not None:
+                self._messages.lost(known)
             if self._spared:
                 self._counters.gap_bytes -= known
                 self._counters.spared_bytes += known
@@ -235,6 +240,7 @@ class MessageReader:
             or self._unsure
             or self._remaining < _SPARE_FROM
             or (self._reading is not None and not self._reading.unknown)
+            or self._messages is not None
         ):
             return 0
         self._spared = True
@@ -265,6 +271,8 @@ class MessageReader:
 
     def _lose(self, *, lost: bool) -> None:
         amid = self.amid_message
+        if self._messages is not None:
+            self._messages.cut()
         held = self._state == HOLD
         if amid:
             if self._reading is not None:
@@ -327,6 +335,8 @@ class MessageReader:
         self._wire += count
         if self._reading is not None:
             self._reading.moved(payload, at, at + count, self.ktime_ns)
+        if self._messages is not None:
+            self._messages.moved(payload, at, at + count)
         room = self._room
         if room > 0:
             kept = min(count, room)

@@ -24,6 +24,7 @@ from otel_tap.protocols.http1.head import (
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.reader import CHUNK_SIZE, FIXED, HOLD, START, MessageReader
 from otel_tap.protocols.http1.switching import behind
+from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.reading import ContentReader
 
 _HELD_LIMIT = 64 * 1024  # bytes kept behind a request to switch protocols
@@ -130,6 +131,9 @@ class RequestReader(MessageReader):
                 raise Malformed  # RFC 9112 6.3: where such a request ends cannot be known
         if self._rules is not None and self._rules.matches(self._method, self._target):
             self._read_along(self._rules)
+        if self._method == b"POST" and (kind := grpc.form(self._fields)) is not None:
+            self._messages = grpc.messages_of(kind, self._fields)
+            self._listener.request_call(kind, self._messages)
         if coding == CHUNKED:
             self._state = CHUNK_SIZE
         elif length > 0 and not connect:

@@ -32,6 +32,7 @@ from otel_tap.protocols.http1.reader import (
     MessageReader,
 )
 from otel_tap.protocols.http1.switching import behind
+from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.reading import response_reader
 
 EVENT_STREAM = b"event-stream"
@@ -101,6 +102,9 @@ class ResponseReader(MessageReader):
         read = self._listener.response_is_read()
         if read is not None or EVENT_STREAM in head:
             self._reading = response_reader(fields, read)
+        if method in (b"POST", b"") and (kind := grpc.form(fields)) is not None:
+            self._messages = grpc.messages_of(kind, fields)
+            self._listener.response_call(kind, self._messages)
         if (
             method == b"HEAD"
             or status in (101, 204, 304)

@@ -29,6 +29,7 @@ from otel_tap.protocols.http1.responses import EVENT_STREAM
 
 _HEAD_END = b"\r\n\r\n"
 _LAST_LINE_END = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
+_CALL = b"application/grpc"
 _WITHOUT_CONTENT = frozenset((204, 304))
 
 _QUIET = 0  # between messages
@@ -223,6 +224,8 @@ class Turns(Protocol):
             return False
         if self._rules is not None and self._rules.matches(method, target):
             return False
+        if length > 0 and payload.find(_CALL, 0, size - content_size) >= 0:
+            return False  # gRPC-Web: the long way counts its messages
         if content_size != length and (content_size or length > 0):
             if content_size > length:
                 return False

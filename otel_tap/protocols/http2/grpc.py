@@ -1,4 +1,4 @@
-"""gRPC calls, as the HTTP/2 exchanges that carry them show them.
+"""gRPC calls, as the exchanges that carry them show them: of HTTP/2, and gRPC-Web also of HTTP/1.
 
 Owns what makes an exchange a call (its content type), the count of messages in a direction, and
 the status. Promises no count that a loss could have made wrong. It keeps no message: only the
@@ -81,8 +81,7 @@ class Messages:
             if self._due:
                 count = min(self._due, stop - at)
                 if self._trailers:
-                    room = _TRAILERS_LIMIT - len(self.web_trailers)
-                    self.web_trailers += payload[at : at + min(count, room)]
+                    self.web_trailers += payload[at : at + count]
                 at += count
                 self._pass(count)
                 continue
@@ -105,11 +104,20 @@ class Messages:
         """An unknown number of bytes is unknown."""
         self.exact = False
 
+    @property
+    def last_trailers(self) -> bytes:
+        """The trailers with which gRPC-Web ends a body; empty unless all of them are here."""
+        over = self._trailers and not self._due and not self._prefix
+        return bytes(self.web_trailers) if self.exact and over else b""
+
     def _begin(self) -> None:
+        self.web_trailers.clear()
         self._due = self._length = int.from_bytes(self._prefix[1:])
         self._trailers = bool(self._prefix[0] & _TRAILERS)
         self._prefix.clear()
-        if not self._due:
+        if self._trailers and self._due > _TRAILERS_LIMIT:
+            self.exact = False  # nobody sends as many
+        elif not self._due:
             self._pass(0)
 
     def _pass(self, count: int) -> None:
@@ -117,6 +125,19 @@ class Messages:
         if not self._due and not self._trailers:
             self.count += 1
             self.size += self._length
+
+
+def messages_of(kind: int | None, fields: tuple[Field, ...]) -> Messages | None:
+    """Who counts the messages in a body; None where they cannot be seen in it."""
+    if kind is None or kind == WEB_TEXT or is_coded(fields):
+        return None
+    return Messages()
+
+
+def is_coded(fields: tuple[Field, ...]) -> bool:
+    """Whether a content coding lies around the messages."""
+    coding = field_value(fields, b"content-encoding")
+    return coding is not None and coding.strip().lower() not in (b"", b"identity")
 
 
 def call(
@@ -153,8 +174,8 @@ def _status(
     value = field_value(trailers, b"grpc-status")
     if value is None:
         value = field_value(fields, b"grpc-status")  # trailers only
-    if value is None and got is not None and got.web_trailers:
-        match = _STATUS_LINE.search(bytes(got.web_trailers))
+    if value is None and got is not None:
+        match = _STATUS_LINE.search(got.last_trailers)
         return None if match is None else int(match[1])
     return int(value) if value is not None and _STATUS.fullmatch(value) else None
 

@@ -339,6 +339,8 @@ class Stream:
             # What moved before the content type was known was not counted.
             if half.messages is None and not half.content_moved and not half.hidden:
                 half.messages = grpc.Messages()
+            if half.messages is not None and grpc.is_coded(half.fields):
+                half.messages.cut()
 
     # Messages.
 
