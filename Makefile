@@ -19,7 +19,7 @@ DEBIAN := python3-venv clang llvm libbpf1 libbpf-dev libc6-dev linux-libc-dev \
 DEBIAN_BENCH := wrk nghttp2-client gcc libc6-dev
 # What the tests tap besides.
 DEBIAN_TEST := runc nghttp2-client gcc python3-dev util-linux iproute2 python3-bpfcc linux-headers-amd64 \
-	tinyproxy
+	tinyproxy nghttp2-proxy
 # What the golden recordings are made of, besides.
 DEBIAN_CAPTURES := nghttp2-client nghttp2-server nodejs
 # What boots other kernels.

@@ -28,6 +28,7 @@ from otel_tap.errors import ConfigError
 from otel_tap.events import NOT_WANTED, Direction, Event, EventSource, LossReason
 from otel_tap.exchange import Exchange
 from otel_tap.filters import ExchangeFilter
+from otel_tap.genai import GenAiRules
 from otel_tap.origin import Host, Origin
 from otel_tap.own_metrics import OwnMetrics, interval_ms
 from otel_tap.pipeline import OriginLookup, Pipeline, Take
@@ -42,6 +43,7 @@ _SNAPSHOT_NS = 1_000_000_000  # how old the agent's own metrics may be
 _STOP_METRICS_S = 2.0
 _QUEUED_BYTES = 16 << 20  # of a replay at its sink: far from what makes the sink drop
 _SINK_WAIT_S = 0.02
+_REDACTED_BODY = 1 << 20  # what is searched of a body without its content coding, at least
 _JSON_OUTPUT = "otlp-json:"
 _OVERLOAD_FILL = 0.25  # of the ring: long before anything is left out
 _NO_LOSS = NOT_WANTED | {LossReason.SHED}
@@ -253,7 +255,8 @@ class Agent:
                 query_keys=privacy.query_keys,
                 patterns=privacy.patterns,
                 keep_headers=privacy.keep_headers,
-            )
+            ),
+            body_limit=max(settings.bodies.limit, _REDACTED_BODY),
         )
         if self._on_exchange is not None:
             takers.append(self._on_exchange)
@@ -289,6 +292,7 @@ class Agent:
             on_end_met=identities.client_ends.add,
             spare=self._spare,
             want=self._want,
+            content_rules=GenAiRules() if settings.telemetry.genai else None,
         )
 
     def _mute(self, connection_id: int) -> None:
@@ -450,7 +454,6 @@ class Agent:
         counters = pipeline.connections.counters
         opaque = {
             "not_http": counters.opaque_not_http,
-            "http2": counters.opaque_http2,
             "tunnel": counters.opaque_tunnel,
             "malformed": counters.opaque_malformed,
         }

@@ -29,6 +29,7 @@ from otel_tap.events import (
 )
 from otel_tap.exchange import Connection, Exchange, ExchangeError
 from otel_tap.protocols import Carrier, Opaque, Protocol, Spare
+from otel_tap.protocols.content import ContentRules
 from otel_tap.protocols.counters import Counters
 from otel_tap.protocols.detection import Detection
 from otel_tap.protocols.http1.head import HeadParser
@@ -83,7 +84,7 @@ class Connections:
 
     `emit` gets every exchange once. `on_opaque` gets the id of a connection whose bytes are not
     read any more, so that the kernel can stop copying them; `spare` gets ranges of streams of which
-    it can leave out the bytes.
+    it can leave out the bytes; `content_rules` choose exchanges whose contents are read.
     """
 
     __slots__ = (
@@ -91,6 +92,7 @@ class Connections:
         "_by_socket",
         "_by_tgid",
         "_closing",
+        "_content_rules",
         "_detects",
         "_emit",
         "_heads",
@@ -113,6 +115,7 @@ class Connections:
         emit: Callable[[Exchange], None],
         on_opaque: Callable[[int], None] | None = None,
         spare: Spare | None = None,
+        content_rules: ContentRules | None = None,
     ) -> None:
         self.counters = Counters()
         self._body_limit = body_limit
@@ -121,6 +124,7 @@ class Connections:
         self._emit = emit
         self._on_opaque = on_opaque
         self._spare = spare
+        self._content_rules = content_rules
         self._heads = HeadParser()
         self._detects = self._detect  # bound once, for every connection has it
         self._opaque = Opaque(self.counters)
@@ -389,6 +393,7 @@ class Connections:
             self._opaque,
             self._spare,
             self._detects,
+            self._content_rules,
         )
         state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
         self._states[connection_id] = state

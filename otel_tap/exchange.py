@@ -84,6 +84,25 @@ class Rpc:
 
 
 @dataclass(slots=True)
+class GenAi:
+    """What an exchange says as a call of a generative model. None where it says nothing.
+
+    Read while the contents flowed; of these nothing but this is kept. Texts are short and of few
+    characters, so that they are names and ids.
+    """
+
+    operation: Final[str]  # "chat", "text_completion", "embeddings"
+    provider: Final[str]  # whose interface it is, e.g. "openai"
+    request_model: Final[str | None]
+    stream: Final[bool]  # asked for in pieces
+    parameters: Final[tuple[tuple[str, int | float], ...]]  # of the request, by their convention
+    response_model: Final[str | None]
+    response_id: Final[str | None]
+    finish_reasons: Final[tuple[str, ...]]
+    usage: Final[tuple[tuple[str, int], ...]]  # tokens, by their convention
+
+
+@dataclass(slots=True)
 class Exchange:
     """At least one of `request` and `response` is known. Times are ktime_ns."""
 
@@ -104,6 +123,7 @@ class Exchange:
     # Not an exchange of its own, but what followed this one: it is the handshake, told before. It
     # began when the handshake did; the end is that of the session or the message.
     websocket: Final[Session | Message | None] = None
+    genai: Final[GenAi | None] = None
 
     @property
     def lost_bytes(self) -> int:

@@ -41,6 +41,16 @@ EMPTY_BODY = Body(b"", 0, False)
 
 
 @dataclass(slots=True)
+class EventStream:
+    """The Server-Sent Events of a response, counted while it flowed. Times are ktime_ns."""
+
+    count: Final[int | None]  # dispatched events; None: not known
+    first_ktime_ns: Final[int]  # when the first one was whole; 0 none, or not known
+    last_ktime_ns: Final[int]  # the same of the last one
+    unknown: Final[str]  # why the count is not known: "lost", "coding"; "" it is
+
+
+@dataclass(slots=True)
 class Request:
     """One request; `complete` is False when its end was not seen."""
 
@@ -73,6 +83,7 @@ class Response:
     interim: Final[tuple[int, ...]] = ()
     headers_incomplete: Final[bool] = False
     ambiguity: Final[tuple[str, ...]] = ()
+    events: Final[EventStream | None] = None  # of `text/event-stream` only
 
 
 def field_value(fields: tuple[Field, ...], name: bytes) -> bytes | None:

@@ -25,6 +25,7 @@ from otel_tap.filters import ExchangeFilter
 from otel_tap.origin import Origin
 from otel_tap.privacy import Redactor
 from otel_tap.protocols import Spare
+from otel_tap.protocols.content import ContentRules
 
 
 class OriginLookup(Protocol):
@@ -58,7 +59,8 @@ class Pipeline:
     `want` gets processes (tgid) that the filters leave out, and those that they take back; `spare`
     ranges of streams that nobody needs. `on_opaque` gets connections of which no more bytes are
     wanted, `on_end_met` the TCP initial
-    sequence numbers (own, peer's) of every connection whose process is wanted.
+    sequence numbers (own, peer's) of every connection whose process is wanted. `content_rules`
+    choose exchanges whose contents are read while they flow.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Pipeline:
         on_end_met: Callable[[int, int], None] | None = None,
         spare: Spare | None = None,
         want: Callable[[int, bool], None] | None = None,
+        content_rules: ContentRules | None = None,
     ) -> None:
         self._origins = origins
         self._filter = exchange_filter
@@ -89,6 +92,7 @@ class Pipeline:
             emit=self._emit,
             on_opaque=on_opaque,
             spare=spare,
+            content_rules=content_rules,
         )
         self._want = want
         self._unwanted: set[int] = set()

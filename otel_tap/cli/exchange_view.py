@@ -15,6 +15,7 @@ The JSON object of `otel-tap live --output json`, a key being null where nothing
     status                           integer
     request_bytes, response_bytes    content that moved, integers
     request_headers, response_headers   lists of [name, value]
+    headers_incomplete               true if some of either are missing there
     request_body, response_body      text of the captured content; null unless bodies are enabled
     truncated                        true if some bytes of the exchange were not captured
     lost_bytes                       how many
@@ -23,6 +24,8 @@ The JSON object of `otel-tap live --output json`, a key being null where nothing
     local, peer                      "address:port"
     peer_evidence                    what proved the peer: "socket", "nested_call", ...
     reused                           not the first exchange of its connection
+    rpc                              of a gRPC call: its method, status ("OK"), deadline, and
+                                     counts of messages; null for anything else
     error                            why it is not whole, for instance "connection_reset"
     websocket                        null for an exchange; of a WebSocket session that is over, or
                                      of one of its messages, what was counted or said. All other
@@ -36,16 +39,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from otel_tap.cli import websocket_view
+from otel_tap.cli import rpc_view, websocket_view
 from otel_tap.cli.terminal_text import safe, safe_bytes, short_duration, short_size
+from otel_tap.content_coding import codings_of, decoded
 from otel_tap.events import Address, TlsLibrary
 from otel_tap.exchange import Exchange, Role
-from otel_tap.messages import Body, Field, Request, Response, field_value
+from otel_tap.media_type import charset_of, media_type_of, text_of
+from otel_tap.messages import UNKNOWN, UNKNOWN_FIELD, Field, Request, Response, field_value
 from otel_tap.origin import Origin
 from otel_tap.protocols.http1.ambiguity import ambiguity_of
+from otel_tap.telemetry.rpc import status_name
 
 Identity = tuple[int, str, int | None, int]
 
+_MAX_UNPACKED = 1 << 20  # bytes of a coded body
 _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
 
 
@@ -102,6 +109,8 @@ class ExchangeView:
         """The method, `?` where the request is not known."""
         if self.exchange.websocket is not None:
             return websocket_view.kind(self.exchange.websocket)
+        if self.exchange.rpc is not None:
+            return rpc_view.KIND
         request = self.exchange.request
         return safe_bytes(request.method) if request is not None else "?"
 
@@ -115,6 +124,12 @@ class ExchangeView:
         """The status, or why there is none."""
         if self.exchange.websocket is not None:
             return websocket_view.outcome(self.exchange.websocket)
+        if self.exchange.rpc is not None and self.exchange.rpc.status is not None:
+            return status_name(self.exchange.rpc.status)
+        return self._http_status
+
+    @property
+    def _http_status(self) -> str:
         response = self.exchange.response
         return str(response.status) if response is not None and response.status >= 0 else "-"
 
@@ -195,12 +210,15 @@ class ExchangeView:
         if exchange.websocket is not None:
             found = websocket_view.rows(exchange.websocket)
             return [*shown, ("", f"{self.method} {self.url}"), *((n, safe(v)) for n, v in found)]
+        if exchange.rpc is not None:
+            shown += [(name, safe(value)) for name, value in rpc_view.rows(exchange.rpc)]
         if exchange.request is not None:
-            shown.append(("", f"{self.method} {self.url} HTTP/{exchange.request.version}"))
+            method = safe_bytes(exchange.request.method)
+            shown.append(("", f"{method} {self.url} HTTP/{exchange.request.version}"))
             shown += _message_rows(exchange.request)
         if exchange.response is not None:
             reason = safe_bytes(exchange.response.reason)
-            shown.append(("", f"HTTP/{exchange.response.version} {self.status} {reason}"))
+            shown.append(("", f"HTTP/{exchange.response.version} {self._http_status} {reason}"))
             shown += _message_rows(exchange.response)
         return shown
 
@@ -215,7 +233,7 @@ def _message_rows(message: Request | Response) -> list[tuple[str, str]]:
     rows += [(f"{safe_bytes(name)} (trailer)", safe_bytes(v)) for name, v in message.trailers]
     cut = ", not all captured" if message.body.truncated and message.body.content else ""
     rows.append(("content", f"{short_size(message.body.size)}{cut}"))
-    text = message.body.content.decode("utf-8", "backslashreplace")
+    text = _body(message) or ""
     rows += [("|", safe(line)) for line in text.splitlines()]
     return rows
 
@@ -246,15 +264,31 @@ def _address(address: Address | None) -> str:
 
 
 def _pairs(fields: tuple[Field, ...]) -> list[list[str]]:
-    return [[_text(name), _text(value)] for name, value in fields]
+    return [[_text(name), _text(value)] for name, value in fields if name != UNKNOWN_FIELD[0]]
 
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _body(body: Body) -> str | None:
-    return _text(body.content) if body.content else None
+def _known(raw: bytes) -> str | None:
+    return None if raw == UNKNOWN else _text(raw)
+
+
+def _body(message: Request | Response) -> str | None:
+    """The captured content as text, its coding removed as far as that can be done."""
+    content = message.body.content
+    if not content:
+        return None
+    plain = decoded(content, codings_of(message.fields), max(_MAX_UNPACKED, len(content)))
+    if plain is None:
+        return _text(content)
+    charset = charset_of(media_type_of(message.fields))
+    if charset is None:
+        return _text(plain.content)
+    cut = message.body.truncated or not plain.complete
+    text = text_of(plain.content, charset, cut=cut)
+    return _text(plain.content if text is None else text)
 
 
 def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str, Any]:
@@ -276,16 +310,19 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "container": container.id if container is not None else None,
         "pod": container.pod_uid if container is not None else None,
         "host": origin.host.name,
-        "method": _text(request.method) if request is not None else None,
-        "url": _url(exchange),
+        "method": _known(request.method) if request is not None else None,
+        "url": _url(exchange) if request is None or request.target != UNKNOWN else None,
         "version": known.version if known is not None else None,
         "status": response.status if response is not None and response.status >= 0 else None,
         "request_bytes": request.body.size if request is not None else None,
         "response_bytes": response.body.size if response is not None else None,
         "request_headers": _pairs(request.fields) if request is not None else None,
         "response_headers": _pairs(response.fields) if response is not None else None,
-        "request_body": _body(request.body) if request is not None else None,
-        "response_body": _body(response.body) if response is not None else None,
+        "headers_incomplete": any(
+            message is not None and message.headers_incomplete for message in (request, response)
+        ),
+        "request_body": _body(request) if request is not None else None,
+        "response_body": _body(response) if response is not None else None,
         "truncated": exchange.lost_bytes > 0,
         "lost_bytes": exchange.lost_bytes,
         "ambiguity": list(ambiguity_of(exchange)),
@@ -294,6 +331,7 @@ def _object(exchange: Exchange, origin: Origin, wall_offset_ns: int) -> dict[str
         "peer": _address(connection.peer) or None,
         "peer_evidence": connection.evidence.value,
         "reused": exchange.reused,
+        "rpc": rpc_view.json_object(exchange.rpc),
         "error": exchange.error.value if exchange.error is not None else None,
         "websocket": websocket_view.json_object(exchange.websocket),
     }

@@ -106,6 +106,16 @@ def _shared_flags() -> tuple[list[inspect.Parameter], dict[str, str]]:
             ],
         ),
         _parameter(
+            "genai",
+            Annotated[
+                bool | None,
+                typer.Option(
+                    "--genai/--no-genai",
+                    help="Read models and tokens of calls of generative models.",
+                ),
+            ],
+        ),
+        _parameter(
             "loader",
             Annotated[
                 str | None,
@@ -136,6 +146,7 @@ def _shared_flags() -> tuple[list[inspect.Parameter], dict[str, str]]:
         "har": "har",
         "bodies": "bodies.enabled",
         "body_limit": "bodies.limit",
+        "genai": "telemetry.genai",
         "loader": "capture.loader",
         "placement": "capture.placement",
     }

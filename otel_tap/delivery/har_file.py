@@ -49,7 +49,9 @@ class HarFile:
             raise
 
     def add(self, exchange: Exchange, origin: Origin, unix_offset_ns: int) -> None:
-        """One finished, redacted exchange."""
+        """One finished, redacted exchange; what follows a WebSocket's handshake is no entry."""
+        if exchange.websocket is not None:
+            return
         try:
             entry = har_entry(exchange, origin, unix_offset_ns, self._body_limit)
             line = json.dumps(entry, separators=(",", ":")).encode()

@@ -11,7 +11,8 @@ What is done, and what is not:
   strings that are JSON themselves and hold a secret key. It is read as a sequence of tokens, not
   parsed, so cut, concatenated (NDJSON) and slightly wrong JSON are read too. `true`, `false` and
   `null` stay.
-- `multipart/form-data`: the content of parts whose name is secret.
+- `text/event-stream`: the JSON in it, likewise.
+- `multipart/*`: the content of parts whose name is secret, and of the others what their type says.
 - Nothing is known of secrets in other texts (XML, plain text, binary formats): a body is asked
   for at the operator's own risk.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 import json
 import re
 
+from otel_tap.privacy.multipart import redact_multipart
 from otel_tap.privacy.rules import REDACTED, SecretNames
 from otel_tap.privacy.urls import redact_form, redact_url
 
@@ -34,10 +36,13 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
 # What stays though its key is secret: words that give nothing away, and what was replaced.
 _HARMLESS = frozenset((b"true", b"false", b"null", _QUOTED))
 
-_PART_NAME = re.compile(rb"""(?i)content-disposition:[^\r\n]*?;\s*name\*?=\s*"?([^"\r\n;]*)""")
+_MAX_PARTS_IN_PARTS = 3
+_BEFORE_JSON = b" \t\r\n\v\f\xef\xbb\xbf"  # white space and a byte order mark
 
 
-def redact_content(content: bytes, media_type: bytes, names: SecretNames) -> bytes:
+def redact_content(
+    content: bytes, media_type: bytes, names: SecretNames, *, depth: int = 0
+) -> bytes:
     """Content (content coding removed) without the secrets that can be found in it.
 
     `media_type` is the value of Content-Type, b"" when there was none.
@@ -49,10 +54,22 @@ def redact_content(content: bytes, media_type: bytes, names: SecretNames) -> byt
     if kind == b"application/x-www-form-urlencoded":
         return redact_form(content, names)
     if kind.startswith(b"multipart/"):
-        return _redact_multipart(content, parameters, names)
-    if b"json" in kind or content.lstrip()[:1] in (b"{", b"["):
+        if depth >= _MAX_PARTS_IN_PARTS:
+            return REDACTED
+        return redact_multipart(
+            content,
+            parameters,
+            names,
+            lambda part, part_type: redact_content(part, part_type, names, depth=depth + 1),
+        )
+    if b"json" in kind or kind == b"text/event-stream" or looks_like_json(content):
         return redact_json(content, names)
     return content
+
+
+def looks_like_json(content: bytes) -> bool:
+    """Whether a content begins as JSON does, whatever its type says."""
+    return content.lstrip(_BEFORE_JSON)[:1] in (b"{", b"[")
 
 
 def redact_json(content: bytes, names: SecretNames, *, depth: int = 0) -> bytes:
@@ -134,20 +151,3 @@ def _unescaped(text: bytes) -> bytes:
         # Cut off inside an escape, or not UTF-8: the simple escapes are enough to find a key.
         return re.sub(rb"\\(.)", rb"\1", text, flags=re.DOTALL)
     return str(value).encode("utf-8", "surrogatepass")
-
-
-def _redact_multipart(content: bytes, parameters: bytes, names: SecretNames) -> bytes:
-    """Bodies of the parts with a secret name; without a boundary there is nothing to go by."""
-    boundary = re.search(rb'(?i)boundary="?([^";\s]+)', parameters)
-    if boundary is None or not names.may_be_secret(content):
-        return content
-    parts = content.split(b"--" + boundary[1])
-    changed = False
-    for index, part in enumerate(parts):
-        head, separator, body = part.partition(b"\r\n\r\n")
-        name = _PART_NAME.search(head)
-        if not separator or not body.strip() or name is None or not names.is_secret_key(name[1]):
-            continue
-        parts[index] = head + separator + REDACTED + b"\r\n"
-        changed = True
-    return (b"--" + boundary[1]).join(parts) if changed else content

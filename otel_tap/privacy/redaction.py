@@ -10,12 +10,10 @@ The decision about a header is remembered by its name; a value is never remember
 from __future__ import annotations
 
 import re
-import zlib
-from dataclasses import dataclass
 
 from otel_tap.exchange import Exchange
-from otel_tap.messages import Body, Field, Request, Response, field_value, field_values
-from otel_tap.privacy.content import redact_content
+from otel_tap.messages import Body, Field, Request, Response
+from otel_tap.privacy.bodies import BodyRedactor, Readable, RedactionCounters
 from otel_tap.privacy.rules import REDACTED, RedactionSettings, SecretNames
 from otel_tap.privacy.urls import redact_authority, redact_url
 from otel_tap.websocket import Message, Session
@@ -58,29 +56,26 @@ _SCHEMES = frozenset(
 
 _MAX_MEMO = 2048
 _MAX_MEMO_NAME = 64  # bytes; longer names are decided anew each time
-_MAX_DECODED = 16 << 20  # bytes out of a compressed body
 
 _LINK_TARGET = re.compile(rb"<[^>]*>")
 _REFRESH_URL = re.compile(rb"(?i)\A([^=]*?url\s*=\s*['\"]?)(.*)\Z", re.DOTALL)
 
 
-@dataclass(slots=True)
-class RedactionCounters:
-    """What redaction did; a body that was dropped could not be searched."""
-
-    exchanges_changed: int = 0
-    bodies_dropped: int = 0
-    failures: int = 0
-
-
 class Redactor:
-    """Takes secrets out of exchanges. One instance serves one thread."""
+    """Takes secrets out of exchanges. One instance serves one thread.
 
-    __slots__ = ("_actions", "_kept", "_names", "counters")
+    `body_limit` bounds what is looked at of a body that is passed on in its content coding, in
+    bytes without it; what lies beyond is not passed on.
+    """
 
-    def __init__(self, settings: RedactionSettings | None = None) -> None:
+    __slots__ = ("_actions", "_bodies", "_kept", "_names", "counters")
+
+    def __init__(
+        self, settings: RedactionSettings | None = None, *, body_limit: int = 1 << 20
+    ) -> None:
         self.counters = RedactionCounters()
         self._names = SecretNames(settings or RedactionSettings())
+        self._bodies = BodyRedactor(self._names, self.counters, body_limit)
         self._actions: dict[bytes, int] = {}
         self._kept: set[bytes] = set()  # the names whose action is to keep: most of them
 
@@ -112,6 +107,7 @@ class Redactor:
             exchange.error,
             exchange.rpc,
             websocket=websocket,
+            genai=exchange.genai,
         )
 
     def _redact_websocket(self, what: Session | Message) -> Session | Message:
@@ -142,11 +138,7 @@ class Redactor:
 
     def redact_content(self, content: bytes, media_type: bytes) -> bytes:
         """A body whose content coding was removed, without the secrets that can be found."""
-        try:
-            return redact_content(content, media_type, self._names)
-        except Exception:  # noqa: BLE001 -- whatever failed, the content must not pass
-            self.counters.failures += 1
-            return b""
+        return self._bodies.content(content, media_type)
 
     def target(self, target: bytes) -> bytes:
         """A request target of any form without user information and secret parameters."""
@@ -214,6 +206,7 @@ class Redactor:
             response.interim,
             response.headers_incomplete,
             response.ambiguity,
+            response.events,
         )
 
     def _redact_fields(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:
@@ -295,67 +288,8 @@ class Redactor:
 
     def body(self, body: Body, fields: tuple[Field, ...]) -> Body:
         """A captured body without its secrets, still in its content coding."""
-        if not body.content:
-            return body
-        media_type = field_value(fields, b"content-type") or b""
-        coding = b",".join(field_values(fields, b"content-encoding")).strip().lower()
-        content = body.content
-        if coding in (b"", b"identity"):
-            redacted = self.redact_content(content, media_type)
-        elif coding in (b"gzip", b"x-gzip", b"deflate"):
-            redacted = self._redact_compressed(content, media_type, coding)
-        elif _is_searched(media_type):
-            # Nothing here can look into it, and what is decoded later would pass unseen.
-            redacted = b""
-        else:
-            redacted = content
-        if redacted is content:
-            return body
-        if not redacted:
-            self.counters.bodies_dropped += 1
-            return Body(b"", body.size, truncated=True)
-        return Body(redacted, body.size, body.truncated)
+        return self._bodies.body(body, fields)
 
-    def _redact_compressed(self, content: bytes, media_type: bytes, coding: bytes) -> bytes:
-        """Redact inside the coding, so that the fields still describe the content."""
-        plain = _decompressed(content, coding)
-        if plain is None:
-            return b"" if _is_searched(media_type) else content
-        redacted = self.redact_content(plain, media_type)
-        if redacted is plain:
-            return content
-        if not redacted:
-            return b""
-        wbits = zlib.MAX_WBITS if coding == b"deflate" else zlib.MAX_WBITS | 16
-        compressor = zlib.compressobj(1, zlib.DEFLATED, wbits)
-        return compressor.compress(redacted) + compressor.flush()
-
-
-def _is_searched(media_type: bytes) -> bool:
-    """Whether secrets would be looked for in a body of this type, were it readable."""
-    kind = media_type.partition(b";")[0].strip().lower()
-    return kind in (b"", b"text/plain") or b"json" in kind or b"form" in kind
-
-
-def _decompressed(content: bytes, coding: bytes) -> bytes | None:
-    """The content as far as it is there; None when it is not what its coding says."""
-    if coding == b"deflate":
-        # "deflate" is zlib by RFC 9110, and raw deflate by some servers.
-        plain = _inflated(content, zlib.MAX_WBITS)
-        return _inflated(content, -zlib.MAX_WBITS) if plain is None else plain
-    return _inflated(content, zlib.MAX_WBITS | 16)
-
-
-def _inflated(content: bytes, window: int) -> bytes | None:
-    """All members of a stream (gzip may have several), cut anywhere, within a bound."""
-    plain = b""
-    while content:
-        decompressor = zlib.decompressobj(window)
-        try:
-            plain += decompressor.decompress(content, _MAX_DECODED + 1 - len(plain))
-        except zlib.error:
-            return None
-        if len(plain) > _MAX_DECODED:
-            return None
-        content = decompressor.unused_data
-    return plain
+    def readable(self, body: Body, fields: tuple[Field, ...], limit: int) -> Readable:
+        """At most `limit` bytes of a body without its secrets and its content coding."""
+        return self._bodies.readable(body, fields, limit)

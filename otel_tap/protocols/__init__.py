@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Connection, Exchange, ExchangeError
+from otel_tap.protocols.content import ContentRules
 from otel_tap.protocols.counters import Counters
 
 Spare = Callable[[int, Direction, int, int], None]
@@ -27,11 +28,13 @@ class Carrier:
     the successor to choose when the streams are not to be read any further. `spare` takes the
     id of the connection and a range of offsets of one of its streams that need not be copied.
     `detect` makes who finds out what is spoken inside a tunnel through the connection.
+    `content_rules` choose exchanges whose contents are read while they flow.
     """
 
     __slots__ = (
         "body_limit",
         "connection",
+        "content_rules",
         "counters",
         "deliver",
         "detect",
@@ -50,6 +53,7 @@ class Carrier:
         opaque: Protocol,
         spare: Spare | None = None,
         detect: Callable[[Carrier], Protocol] | None = None,
+        content_rules: ContentRules | None = None,
     ) -> None:
         self.connection = connection
         self.counters = counters
@@ -59,6 +63,7 @@ class Carrier:
         self.spare = spare
         self.detect = detect
         self.tunnels = 0  # that lead through this connection, one inside the other
+        self.content_rules = content_rules
         self.exchange_count = 0  # begun so far, over all protocols of the connection
 
 

@@ -18,7 +18,6 @@ class Counters:
     connections_expired: int = 0  # idle too long without an open exchange
     connections_evicted: int = 0  # the table had no room
     opaque_not_http: int = 0  # connections given up: something else than HTTP
-    opaque_http2: int = 0  # connections given up: HTTP/2 preface
     opaque_tunnel: int = 0  # connections given up: no HTTP in a tunnel, or another upgrade
     opaque_malformed: int = 0  # connections given up: broken HTTP
     websocket_sessions: int = 0  # that are over, or were given up

@@ -234,6 +234,11 @@ class TelemetrySettings(Section):
     attributes: OptInAttributes = Field(
         default=(), description="Attributes that the conventions leave to choice, by their names."
     )
+    genai: bool = Field(
+        default=False,
+        description="Read calls of generative models (OpenAI and compatible, Azure OpenAI, "
+        "Anthropic, Ollama) and send model, token counts and parameters; never messages.",
+    )
     command_line: bool = Field(
         default=False,
         description="Send the whole command line of processes; it can hold secrets.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
-from otel_tap.messages import Field, Request, Response
+from otel_tap.messages import UNKNOWN, Field, Request, Response
 from otel_tap.privacy import Redactor
 from otel_tap.protocols.http1.ambiguity import ambiguity_of
 from otel_tap.telemetry import names
@@ -43,6 +43,7 @@ class AttributeEncoder:
         "_client_path",
         "_client_port",
         "_client_query",
+        "_headers_incomplete",
         "_lost_bytes",
         "_method_original",
         "_redactor",
@@ -89,6 +90,7 @@ class AttributeEncoder:
             )
             if name in asked
         }
+        self._headers_incomplete = bool_attribute(names.HEADERS_INCOMPLETE, value=True)
         self.truncated = bool_attribute(names.TRUNCATED, value=True)
         # Whether `more` can have anything to say of an exchange without losses and doubts.
         self.asks_more = bool(self._request_headers or self._response_headers or self._sizes)
@@ -162,6 +164,8 @@ class AttributeEncoder:
         host = first.get(b"host")
         if host is not None:
             host = field(b"host", host)
+        elif request.headers_incomplete:
+            host = UNKNOWN  # is no name: the peer's address shall not take its place
         at_server = exchange.role is _SERVER
         hops = NOT_FORWARDED
         if at_server:
@@ -177,7 +181,9 @@ class AttributeEncoder:
             attributes.append(self._url_query.of(location.query))
         if at_server:
             if hops.client is None:
-                attributes += self.of_client(exchange.connection)
+                # A proxy may have named another one in a field that is missing.
+                if not request.headers_incomplete:
+                    attributes += self.of_client(exchange.connection)
             else:
                 attributes.append(self._client_address.of(hops.client))
         if at_server or self._client_agent:
@@ -188,7 +194,9 @@ class AttributeEncoder:
         """Appends the method as it was sent, for one that is not known."""
         attributes.append(self._method_original.of(request.method))
 
-    def more(self, attributes: list[bytes], exchange: Exchange, lost: int) -> None:
+    def more(
+        self, attributes: list[bytes], exchange: Exchange, lost: int, *, incomplete: bool
+    ) -> None:
         """Appends everything else that differs: losses, doubts, and what settings ask for."""
         request, response = exchange.request, exchange.response
         if request is not None:
@@ -201,6 +209,8 @@ class AttributeEncoder:
             self._append_sizes(attributes, request, response)
         if lost:
             attributes.append(self._lost_bytes.of(lost))
+        if incomplete:
+            attributes.append(self._headers_incomplete)
         if lost or exchange.error is _TRUNCATED:
             attributes.append(self.truncated)
         words = ambiguity_of(exchange)

@@ -8,10 +8,12 @@ values it keeps only names of servers, and none that redaction would change.
 from __future__ import annotations
 
 from otel_tap.exchange import Connection, Exchange, Role
+from otel_tap.messages import UNKNOWN_STATUS
 from otel_tap.privacy import Redactor
 from otel_tap.telemetry.attributes import AttributeEncoder
 from otel_tap.telemetry.location import Location, locate
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE
+from otel_tap.telemetry.rpc import display_status
 from otel_tap.telemetry.shapes import Shapes
 
 _MAX_BLOCKS = 4096
@@ -29,7 +31,8 @@ Common = tuple[bytes, bytes, bytes, bytes]
 """The same, and what stands before and behind the target in the display line, as a format."""
 
 ShapeKey = tuple[bytes, int, str, bool, object]
-"""Method, status, version, reused, error: what the exchanges of a block differ in."""
+"""Method, status, version, reused, error (with what is said of a call): what exchanges of a block
+differ in."""
 
 
 class Block:
@@ -129,12 +132,16 @@ class Blocks:
 def display(exchange: Exchange) -> tuple[bytes, bytes]:
     """`GET /x 200 12 ms`, for people: what stands before the target, and a format for the rest.
 
-    Everything in it stands in attributes too. The format takes whole milliseconds.
+    Of a call: `pkg.Service/Method OK 12 ms`, the method in the place of the target. Everything in
+    it stands in attributes too. The format takes whole milliseconds.
     """
     request, response = exchange.request, exchange.response
+    error = b"" if exchange.error is None else b" " + exchange.error.value.encode()
+    if exchange.rpc is not None:
+        http_status = UNKNOWN_STATUS if response is None else response.status
+        return b"", b" %s %%d ms%s" % (display_status(exchange.rpc, http_status), error)
     method = b"?" if request is None else request.method[:_MAX_DISPLAYED_METHOD]
     status = b"-" if response is None or response.status < 0 else b"%d" % response.status
-    error = b"" if exchange.error is None else b" " + exchange.error.value.encode()
     return method + b" ", b" %s %%d ms%s" % (status, error)
 
 

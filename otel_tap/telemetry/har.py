@@ -26,6 +26,7 @@ from otel_tap.events import Address
 from otel_tap.exchange import Exchange, Role
 from otel_tap.messages import (
     UNKNOWN,
+    UNKNOWN_FIELD,
     Body,
     Field,
     Request,
@@ -37,6 +38,7 @@ from otel_tap.origin import Origin
 from otel_tap.privacy.rules import REDACTED
 from otel_tap.telemetry.content import content_of
 from otel_tap.telemetry.location import locate
+from otel_tap.telemetry.rpc import is_method
 
 Json = dict[str, object]
 
@@ -95,7 +97,8 @@ def _facts(exchange: Exchange, origin: Origin) -> Json:
         "lostBytes": exchange.lost_bytes or None,
     }
     if exchange.rpc is not None:
-        facts["rpcMethod"] = _text(exchange.rpc.method)
+        if is_method(exchange.rpc.method):  # anything else may hold a secret
+            facts["rpcMethod"] = _text(exchange.rpc.method)
         facts["rpcStatus"] = exchange.rpc.status
     return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -142,7 +145,7 @@ def _request(exchange: Exchange, body_limit: int, comments: list[str]) -> Json:
         }
     url = _url(exchange, request)
     described: Json = {
-        "method": _text(request.method),
+        "method": _UNSEEN_METHOD if request.method == UNKNOWN else _text(request.method),
         "url": url,
         "httpVersion": _version(request.version),
         "cookies": _cookies(request.fields),
@@ -193,6 +196,8 @@ def _url(exchange: Exchange, request: Request) -> str:
     if target == UNKNOWN:
         return NO_URL
     host = field_value(request.fields, b"host")
+    if host is None and request.headers_incomplete:
+        return _text(target)  # the peer's address need not be what it was asked as
     place = locate(target, request.method, exchange.connection, exchange.role, host)
     if place.full is not None:
         return _text(place.full)
@@ -256,9 +261,11 @@ def _media_type(fields: tuple[Field, ...]) -> str:
 
 
 def _headers(message: Request | Response) -> list[Json]:
-    pairs = [_pair(_text(name), _text(value)) for name, value in message.fields]
+    unknown = UNKNOWN_FIELD[0]
+    pairs = [_pair(_text(name), _text(value)) for name, value in message.fields if name != unknown]
     for name, value in message.trailers:
-        pairs.append({**_pair(_text(name), _text(value)), "comment": "trailer"})
+        if name != unknown:
+            pairs.append({**_pair(_text(name), _text(value)), "comment": "trailer"})
     return pairs
 
 

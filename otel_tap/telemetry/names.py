@@ -38,12 +38,25 @@ USER_AGENT_ORIGINAL = "user_agent.original"
 
 TRUNCATED = "otel_tap.capture.truncated"
 LOST_BYTES = "otel_tap.capture.lost_bytes"
+HEADERS_INCOMPLETE = "otel_tap.capture.headers_incomplete"  # a header may be missing
 TLS_LIBRARY = "otel_tap.tls.library"
 CONNECTION_REUSED = "otel_tap.connection.reused"
 PEER_EVIDENCE = "otel_tap.peer.evidence"
 HTTP_AMBIGUITY = "otel_tap.http.ambiguity"
 
 NETWORK_PROTOCOL_NAME = "network.protocol.name"
+RPC_SYSTEM_NAME = "rpc.system.name"
+RPC_METHOD = "rpc.method"
+RPC_METHOD_ORIGINAL = "rpc.method_original"
+RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code"
+RPC_WEB = "otel_tap.rpc.web"  # gRPC-Web
+RPC_TIMEOUT = "otel_tap.rpc.timeout"  # seconds that the caller gave, a floating-point number
+# Whole messages, and their bytes without prefixes, as compressed. Neither where a loss hides one.
+RPC_REQUEST_MESSAGES = "otel_tap.rpc.request.messages"
+RPC_REQUEST_MESSAGE_BYTES = "otel_tap.rpc.request.message_bytes"
+RPC_RESPONSE_MESSAGES = "otel_tap.rpc.response.messages"
+RPC_RESPONSE_MESSAGE_BYTES = "otel_tap.rpc.response.message_bytes"
+
 WEBSOCKET_SESSION_EVENT = "otel_tap.websocket.session"
 WEBSOCKET_MESSAGE_EVENT = "otel_tap.websocket.message"
 WEBSOCKET_SENT = "otel_tap.websocket.sent."
@@ -68,6 +81,22 @@ WEBSOCKET_MESSAGE_SIZE = "otel_tap.websocket.message.size"
 WEBSOCKET_MESSAGE_NUMBER = "otel_tap.websocket.message.number"
 WEBSOCKET_MESSAGE_COMPRESSED = "otel_tap.websocket.message.compressed"
 WEBSOCKET_MESSAGE_CONTENT = "otel_tap.websocket.message.content"
+
+SSE_EVENT_COUNT = "otel_tap.sse.event_count"
+SSE_FIRST_EVENT = "otel_tap.sse.time_to_first_event"  # seconds since the exchange began
+SSE_LAST_EVENT = "otel_tap.sse.time_to_last_event"
+SSE_UNKNOWN = "otel_tap.sse.unknown"  # why there is no count: lost, coding
+
+GEN_AI_OPERATION_NAME = "gen_ai.operation.name"
+GEN_AI_PROVIDER_NAME = "gen_ai.provider.name"
+GEN_AI_REQUEST = "gen_ai.request."
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_REQUEST_STREAM = "gen_ai.request.stream"
+GEN_AI_RESPONSE_ID = "gen_ai.response.id"
+GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
+GEN_AI_FINISH_REASONS = "gen_ai.response.finish_reasons"
+GEN_AI_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+GEN_AI_USAGE = "gen_ai.usage."
 
 SERVICE_NAME = "service.name"
 SERVICE_INSTANCE_ID = "service.instance.id"
@@ -106,25 +135,71 @@ OPT_IN_ATTRIBUTES = frozenset(
 )
 """Attributes that settings may ask for; some of them one end carries anyway."""
 
-SPAN_ATTRIBUTES = OPT_IN_ATTRIBUTES | {
-    HTTP_REQUEST_METHOD,
-    HTTP_REQUEST_METHOD_ORIGINAL,
-    HTTP_RESPONSE_STATUS_CODE,
-    ERROR_TYPE,
-    URL_FULL,
-    SERVER_ADDRESS,
-    SERVER_PORT,
-    CLIENT_ADDRESS,
-    NETWORK_PEER_ADDRESS,
-    NETWORK_PEER_PORT,
-    NETWORK_PROTOCOL_VERSION,
-    TRUNCATED,
-    LOST_BYTES,
-    TLS_LIBRARY,
-    CONNECTION_REUSED,
-    PEER_EVIDENCE,
-    HTTP_AMBIGUITY,
-}
+SSE_ATTRIBUTES = frozenset({SSE_EVENT_COUNT, SSE_FIRST_EVENT, SSE_LAST_EVENT, SSE_UNKNOWN})
+"""Attributes of exchanges whose response is an event stream."""
+
+GEN_AI_ATTRIBUTES = frozenset(
+    {
+        GEN_AI_OPERATION_NAME,
+        GEN_AI_PROVIDER_NAME,
+        GEN_AI_REQUEST_MODEL,
+        GEN_AI_REQUEST_STREAM,
+        GEN_AI_REQUEST + "max_tokens",
+        GEN_AI_REQUEST + "temperature",
+        GEN_AI_REQUEST + "top_p",
+        GEN_AI_REQUEST + "top_k",
+        GEN_AI_REQUEST + "frequency_penalty",
+        GEN_AI_REQUEST + "presence_penalty",
+        GEN_AI_REQUEST + "seed",
+        GEN_AI_REQUEST + "choice.count",
+        GEN_AI_RESPONSE_ID,
+        GEN_AI_RESPONSE_MODEL,
+        GEN_AI_FINISH_REASONS,
+        GEN_AI_TIME_TO_FIRST_CHUNK,
+        GEN_AI_USAGE + "input_tokens",
+        GEN_AI_USAGE + "output_tokens",
+        GEN_AI_USAGE + "cache_read.input_tokens",
+        GEN_AI_USAGE + "cache_creation.input_tokens",
+        GEN_AI_USAGE + "reasoning.output_tokens",
+    }
+)
+"""Attributes of calls of generative models, where these are asked for."""
+
+SPAN_ATTRIBUTES = (
+    OPT_IN_ATTRIBUTES
+    | SSE_ATTRIBUTES
+    | GEN_AI_ATTRIBUTES
+    | {
+        HTTP_REQUEST_METHOD,
+        HTTP_REQUEST_METHOD_ORIGINAL,
+        HTTP_RESPONSE_STATUS_CODE,
+        ERROR_TYPE,
+        URL_FULL,
+        SERVER_ADDRESS,
+        SERVER_PORT,
+        CLIENT_ADDRESS,
+        NETWORK_PEER_ADDRESS,
+        NETWORK_PEER_PORT,
+        NETWORK_PROTOCOL_VERSION,
+        TRUNCATED,
+        LOST_BYTES,
+        TLS_LIBRARY,
+        CONNECTION_REUSED,
+        PEER_EVIDENCE,
+        HTTP_AMBIGUITY,
+        HEADERS_INCOMPLETE,
+        RPC_SYSTEM_NAME,
+        RPC_METHOD,
+        RPC_METHOD_ORIGINAL,
+        RPC_RESPONSE_STATUS_CODE,
+        RPC_WEB,
+        RPC_TIMEOUT,
+        RPC_REQUEST_MESSAGES,
+        RPC_REQUEST_MESSAGE_BYTES,
+        RPC_RESPONSE_MESSAGES,
+        RPC_RESPONSE_MESSAGE_BYTES,
+    }
+)
 """Attributes of spans; besides, allowed headers under their two prefixes."""
 
 LOG_ATTRIBUTES = SPAN_ATTRIBUTES | {HTTP_REQUEST_BODY_CONTENT, HTTP_RESPONSE_BODY_CONTENT}

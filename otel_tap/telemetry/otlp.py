@@ -12,7 +12,9 @@ from __future__ import annotations
 import struct
 
 _FIXED64 = struct.Struct("<Q")
+_DOUBLE = struct.Struct("<d")
 _FIXED32 = struct.Struct("<I")
+_DOUBLE = struct.Struct("<d")
 _MAX_PREFIXES = 256
 _MAX_MEMO = 4096
 _MAX_VARINTS = 2048  # most lengths: records have some 600 bytes
@@ -126,6 +128,16 @@ def bytes_attribute(name: str, value: bytes) -> bytes:
 def int_attribute(name: str, value: int) -> bytes:
     """One integer attribute, `value` >= 0."""
     return _key_value(name.encode(), b"\x18" + varint(value))
+
+
+def signed_attribute(name: str, value: int) -> bytes:
+    """One integer attribute of any sign within 64 bits."""
+    return _key_value(name.encode(), b"\x18" + varint(value & 0xFFFFFFFFFFFFFFFF))
+
+
+def double_attribute(name: str, value: float) -> bytes:
+    """One floating-point attribute."""
+    return _key_value(name.encode(), b"\x21" + _DOUBLE.pack(value))
 
 
 def bool_attribute(name: str, *, value: bool) -> bytes:

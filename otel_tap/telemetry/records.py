@@ -22,6 +22,8 @@ from otel_tap.telemetry.otlp import (
     utf8,
     varint,
 )
+from otel_tap.telemetry.readings import reading_attributes
+from otel_tap.telemetry.rpc import RpcEncoder, is_method
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.telemetry.shapes import Shapes
 from otel_tap.telemetry.websocket import WebSocketEncoder
@@ -86,6 +88,7 @@ class RecordEncoder:
         self._shapes = Shapes(always_scheme=names.URL_SCHEME in settings.attributes)
         self._blocks = Blocks(self._attributes, self._shapes, self._redactor)
         self._websocket = WebSocketEncoder(settings, identities, self._attributes, self._redactor)
+        self._rpc = RpcEncoder()
         self._methods = {method.encode(): method for method in settings.known_methods}
         self._reads_context = self._redactor.keeps(b"traceparent")
         self.unix_offset_ns = unix_offset_ns
@@ -112,12 +115,23 @@ class RecordEncoder:
         else:
             common, shown = self._of_any(attributes, exchange, None, b"?", first)
         response = exchange.response
-        lost = 0 if request is None else request.lost_bytes
+        lost = 0
+        incomplete = False
+        if request is not None:
+            lost = request.lost_bytes
+            incomplete = request.headers_incomplete
         if response is not None:
             lost += response.lost_bytes
             doubtful = doubtful or response.ambiguity != ()
-        if lost or doubtful or self._asks_more or exchange.error is _TRUNCATED:
-            self._attributes.more(attributes, exchange, lost)
+            incomplete = incomplete or response.headers_incomplete
+        if lost or doubtful or incomplete or self._asks_more or exchange.error is _TRUNCATED:
+            self._attributes.more(attributes, exchange, lost, incomplete=incomplete)
+        if (
+            exchange.genai is not None
+            or exchange.rpc is not None
+            or (response is not None and response.events is not None)
+        ):
+            self._append_carried(attributes, exchange)
         trace_id, span_id, parent_id, flags, trace_state = self._identities.of(
             exchange, first if self._reads_context else _NO_FIELDS
         )
@@ -166,6 +180,12 @@ class RecordEncoder:
             log = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + log
         return span, log
 
+    def _append_carried(self, attributes: list[bytes], exchange: Exchange) -> None:
+        """What the contents say: an event stream, the call of a model, a procedure call."""
+        attributes += reading_attributes(exchange)
+        if exchange.rpc is not None:
+            self._rpc.append(attributes, exchange.rpc)
+
     def _of_request(
         self,
         attributes: list[bytes],
@@ -180,7 +200,13 @@ class RecordEncoder:
             target = self._redactor.target(target)
         name = request.method
         method = self._methods.get(name)
-        if method is None or name == b"CONNECT" or not target.startswith(b"/"):
+        if (
+            method is None
+            or name == b"CONNECT"
+            or not target.startswith(b"/")
+            or exchange.genai is not None
+            or request.headers_incomplete
+        ):
             return self._of_any(attributes, exchange, request, target, first)
         at_client = exchange.role is _CLIENT
         if not at_client:
@@ -192,12 +218,18 @@ class RecordEncoder:
             return self._of_any(attributes, exchange, request, target, first)
 
         response = exchange.response
+        outcome: object = exchange.error
+        rpc = exchange.rpc
+        if rpc is not None:
+            outcome = (exchange.error, rpc.method, rpc.status, rpc.web)
         if response is None:
-            key = (name, -1, request.version, exchange.reused, exchange.error)
+            key = (name, -1, request.version, exchange.reused, outcome)
         else:  # 000 is sent, too
-            key = (name, response.status, response.version, exchange.reused, exchange.error)
+            key = (name, response.status, response.version, exchange.reused, outcome)
         common = block.shaped.get(key)
         if common is None:
+            if rpc is not None and not is_method(rpc.method):
+                return self._of_any(attributes, exchange, request, target, first)
             common = self._blocks.shaped(block, key, exchange, method)
         shown = target
         if at_client:
@@ -206,7 +238,7 @@ class RecordEncoder:
             self._attributes.at_client(attributes, block.base, target, first)
         else:
             self._attributes.at_server(attributes, target, first)
-        return common, shown
+        return common, shown if rpc is None else rpc.method
 
     def _of_any(
         self,
@@ -217,6 +249,8 @@ class RecordEncoder:
         first: Mapping[bytes, bytes],
     ) -> tuple[Common, bytes]:
         """The same of any exchange. `target` is redacted."""
+        if exchange.rpc is not None:
+            self._rpc.append_original(attributes, exchange.rpc, target)
         method: str | None = None
         location: Location | None = None
         block = None
@@ -232,6 +266,8 @@ class RecordEncoder:
             span, log = block.attributes
         else:
             span, log = self._blocks.of_connection(exchange.connection)
+        if exchange.rpc is not None and is_method(exchange.rpc.method):
+            target = exchange.rpc.method
         shape = self._shapes.of(exchange, method, location)
         before, after = display(exchange)
         return (span + shape.span, log + shape.log, before, after), target
@@ -246,14 +282,13 @@ class RecordEncoder:
         for name, message in messages:
             if message is None:
                 continue
-            body = self._redactor.body(message.body, message.fields)
-            cut = cut or body.truncated
+            if not message.body.content:
+                cut = cut or message.body.truncated
+                continue
+            body = self._redactor.readable(message.body, message.fields, self._body_limit)
+            cut = cut or body.cut
             if body.content:
-                attribute, content_cut = content_attribute(
-                    name, body, message.fields, self._body_limit
-                )
-                encoded.append(attribute)
-                cut = cut or content_cut
+                encoded.append(content_attribute(name, body))
         if cut and not exchange.lost_bytes and exchange.error is not _TRUNCATED:
             encoded.append(self._attributes.truncated)
         return encoded

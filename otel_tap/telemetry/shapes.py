@@ -12,6 +12,7 @@ from typing import NamedTuple
 from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import UNKNOWN, UNKNOWN_STATUS
 from otel_tap.telemetry import names
+from otel_tap.telemetry import rpc as calls
 from otel_tap.telemetry.location import Location
 from otel_tap.telemetry.otlp import (
     LOG_ATTRIBUTE,
@@ -21,6 +22,7 @@ from otel_tap.telemetry.otlp import (
     int_attribute,
     string_attribute,
 )
+from otel_tap.telemetry.readings import span_name
 
 _MAX_SHAPES = 4096
 _MAX_REMEMBERED_NAME = 255
@@ -51,6 +53,20 @@ def error_type(status: int, role: Role, error: ExchangeError | None) -> str | No
     return str(status) if status >= (400 if role is Role.CLIENT else 500) else None
 
 
+def _outcome(
+    status: int, role: Role, error: ExchangeError | None, call: calls.RpcKey | None
+) -> tuple[str | None, bytes]:
+    """`error.type` and severity."""
+    if call is None or call[1] is None:
+        broken_as = error_type(status, role, error)
+        return broken_as, _severity(status, broken_as)
+    # Its status is the last that moves of a call: what becomes of the stream then is no matter.
+    failed_as = calls.failed_as(call[1], role)
+    if failed_as is None:
+        return None, _INFO
+    return failed_as, _ERROR if calls.is_fault_of_server(call[1]) else _WARN
+
+
 def _severity(status: int, broken_as: str | None) -> bytes:
     if broken_as is None:
         return _INFO
@@ -79,13 +95,15 @@ class Shapes:
         request = exchange.request
         if method is None and request is not None and request.method == UNKNOWN:
             method = ""  # not one that is not known, but one that was not seen
+        name = b"" if exchange.genai is None else span_name(exchange.genai)
+        call = None if exchange.rpc is None else calls.shape_key(exchange.rpc)
         key = (
             exchange.role, method, scheme, authority, version, status, exchange.error,
-            exchange.reused,
+            exchange.reused, name, call,
         )  # fmt: skip
         shape = self._known.get(key)
         if shape is None:
-            shape = self._encode(exchange, method, location, version, status)
+            shape = self._encode(exchange, method, location, version, status, name, call)
             if authority is None or len(authority.host) <= _MAX_REMEMBERED_NAME:
                 if len(self._known) >= _MAX_SHAPES:
                     self._known.clear()
@@ -99,6 +117,8 @@ class Shapes:
         location: Location | None,
         version: str,
         status: int,
+        name: bytes,
+        call: calls.RpcKey | None,
     ) -> Shape:
         role = exchange.role
         attributes = [b""]  # the tag that joins them goes before each
@@ -118,14 +138,20 @@ class Shapes:
             attributes.append(int_attribute(names.HTTP_RESPONSE_STATUS_CODE, status))
         if version:
             attributes.append(string_attribute(names.NETWORK_PROTOCOL_VERSION, version.encode()))
-        broken_as = error_type(status, role, exchange.error)
+        if call is not None:
+            attributes += calls.shape_attributes(call)
+        broken_as, severity = _outcome(status, role, exchange.error, call)
         if broken_as is not None:
             attributes.append(string_attribute(names.ERROR_TYPE, broken_as.encode()))
         attributes.append(bool_attribute(names.CONNECTION_REUSED, value=exchange.reused))
+        if call is not None:
+            name = calls.span_name(call)
+        elif not name:
+            name = (method or "HTTP").encode()
         return Shape(
-            field(b"\x2a", (method or "HTTP").encode())
+            field(b"\x2a", name)
             + (_KIND_CLIENT if role is Role.CLIENT else _KIND_SERVER)
             + SPAN_ATTRIBUTE.join(attributes)
             + (b"" if broken_as is None else _STATUS_ERROR),
-            _severity(status, broken_as) + LOG_ATTRIBUTE.join(attributes) + _EVENT_NAME,
+            severity + LOG_ATTRIBUTE.join(attributes) + _EVENT_NAME,
         )

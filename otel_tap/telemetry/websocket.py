@@ -14,7 +14,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from otel_tap.exchange import Exchange, ExchangeError, Role
-from otel_tap.messages import UNKNOWN, Body
+from otel_tap.messages import UNKNOWN
 from otel_tap.privacy import Redactor
 from otel_tap.telemetry import names
 from otel_tap.telemetry.attributes import AttributeEncoder
@@ -152,16 +152,11 @@ class WebSocketEncoder:
         cut = message.body.truncated
         body = message.body
         if body.content:
-            content = self._redactor.redact_content(body.content, b"")
-            attribute, content_cut = content_attribute(
-                names.WEBSOCKET_MESSAGE_CONTENT,
-                Body(content, body.size, body.truncated),
-                _TEXT_FIELDS if message.text else (),
-                self._limit,
-            )
-            cut = cut or content_cut or not content
-            if content:
-                attributes.append(attribute)
+            fields = _TEXT_FIELDS if message.text else ()
+            readable = self._redactor.readable(body, fields, self._limit)
+            cut = cut or readable.cut
+            if readable.content:
+                attributes.append(content_attribute(names.WEBSOCKET_MESSAGE_CONTENT, readable))
         if cut:
             attributes.append(self._attributes.truncated)
         line = b"message %s %s %s %d bytes" % (shown, direction, kind, body.size)

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -250,3 +251,19 @@ def container(tmp_path: Path) -> Callable[..., str]:
         return container_id
 
     return run
+
+
+@contextmanager
+def running_node() -> Iterator[None]:
+    """A node that was met before the one that is looked at, as on any host that runs node.
+
+    The agent looks for OpenSSL inside an executable when it first meets it, which takes longer than
+    the first connection of a process.
+    """
+    idle = subprocess.Popen(["node", "-e", "setTimeout(() => {}, 60000)"])
+    try:
+        time.sleep(3 * PATIENCE)
+        yield
+    finally:
+        idle.kill()
+        idle.wait()

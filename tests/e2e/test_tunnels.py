@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from otel_tap.demo.server import Nginx
-from tests.e2e.conftest import PROGRAMS, Tap
+from tests.e2e.conftest import PROGRAMS, Tap, running_node
 
 SERVER, CLIENT = 2, 3
 
@@ -142,14 +143,17 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.parametrize(
     ("command", "name", "evidence"),
     [
-        (["node", str(PROGRAMS / "tunnel_client.js")], "node", "nested_call"),
+        pytest.param(
+            ["node", str(PROGRAMS / "tunnel_client.js")], "node", "nested_call",
+            marks=pytest.mark.skipif(not shutil.which("node"), reason="node is not installed"),
+        ),
         ([sys.executable, "-c", ASYNCIO_CLIENT], Path(sys.executable).resolve().name, "ciphertext"),
     ],
 )  # fmt: skip
 def test_sessions_without_a_socket_of_their_own_are_bound_to_that_of_the_tunnel(
     nginx, proxy, command, name, evidence
 ):
-    with Tap() as tap:
+    with Tap() as tap, running_node() if name == "node" else nullcontext():
         client = subprocess.run(
             [*command, nginx.certificate, str(proxy.port), str(nginx.tls_port)],
             capture_output=True, text=True, timeout=30,

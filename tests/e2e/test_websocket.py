@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PROGRAMS, Tap
+from tests.e2e.conftest import PROGRAMS, Tap, running_node
 
 INTERNAL = 1
 NODE_MODULES = "/usr/share/nodejs"
@@ -177,7 +177,7 @@ def test_python_sessions_are_told_as_both_programs_logged_them(websocket_server,
 def test_node_sessions_are_told_as_both_programs_logged_them(websocket_server, tmp_path):
     config = tmp_path / "tap.yaml"
     config.write_text(CONFIG)
-    with Tap("--config", str(config)) as tap:
+    with Tap("--config", str(config)) as tap, running_node():
         pid, answered = run_client(tap, websocket_server, "node", PROGRAMS / "websocket_client.js")
         assert len(answered) == 4
         check(tap, answered, pid)

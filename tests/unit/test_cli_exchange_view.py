@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from otel_tap.cli import exchange_view
 from otel_tap.cli.exchange_view import ExchangeView
 from otel_tap.cli.terminal_text import safe, safe_bytes, short_duration, short_size
+from otel_tap.content_coding import encoded
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
-from otel_tap.exchange import Connection, Exchange, ExchangeError, Position, Role
-from otel_tap.messages import Body, Request, Response
+from otel_tap.exchange import Connection, Exchange, ExchangeError, Position, Role, Rpc
+from otel_tap.messages import UNKNOWN, UNKNOWN_FIELD, Body, Request, Response
 from otel_tap.origin import Container, Host, Origin
 
 HOST = Host("box", None, "boot", "amd64", "linux", "6.1")
@@ -177,6 +178,28 @@ def hostile():
     return view(exchange, origin)
 
 
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"zstd"])
+def test_coded_content_is_shown_as_the_text_that_it_is(coding):
+    content = encoded("grüße\n".encode("iso-8859-1"), (coding,))
+    fields = (
+        (b"content-type", b"text/plain; charset=iso-8859-1"),
+        (b"content-encoding", coding),
+    )
+    response = replace(RESPONSE, fields=fields, body=Body(content, len(content), False))
+    one = view(replace(EXCHANGE, response=response))
+    assert json.loads(one.json_line())["response_body"] == "grüße\n"
+    assert ("|", "grüße") in one.details()
+
+
+def test_content_that_cannot_be_decoded_is_shown_as_it_moved():
+    fields = ((b"content-encoding", b"gzip"),)
+    response = replace(RESPONSE, fields=fields, body=Body(b"\xffx", 2, False))
+    assert (
+        json.loads(view(replace(EXCHANGE, response=response)).json_line())["response_body"]
+        == "\\xffx"
+    )
+
+
 def test_no_control_character_of_a_watched_process_reaches_the_terminal():
     shown = hostile()
     assert shown.line().isprintable()
@@ -212,3 +235,48 @@ def test_durations_and_sizes_are_short():
     assert [short_size(n) for n in (0, 1023, 1536, 5 << 20, 3 << 30, 2 << 40)] == [
         "0 B", "1023 B", "1.5 KiB", "5.0 MiB", "3.0 GiB", "2.0 TiB",
     ]  # fmt: skip
+
+
+def test_a_call_is_shown_by_its_status():
+    called = replace(
+        EXCHANGE,
+        request=replace(REQUEST, method=b"POST", target=b"/pkg.S/M"),
+        rpc=Rpc(b"pkg.S/M", False, 4, 1_500_000_000, 1, 2, None, None),
+    )
+    shown = view(called)
+    assert " -> GRPC https://example.org/pkg.S/M DEADLINE_EXCEEDED 12 ms " in shown.line()
+    assert json.loads(shown.json_line())["rpc"] == {
+        "method": "pkg.S/M",
+        "status": "DEADLINE_EXCEEDED",
+        "web": False,
+        "timeout_ns": 1_500_000_000,
+        "request_messages": 1,
+        "request_message_bytes": 2,
+        "response_messages": None,
+        "response_message_bytes": None,
+    }
+    details = shown.details()
+    for row in (
+        ("call", "pkg.S/M"),
+        ("call status", "DEADLINE_EXCEEDED"),
+        ("deadline", "1.5 s"),
+        ("sent", "1 messages, 2 B"),
+        ("", "POST https://example.org/pkg.S/M HTTP/1.1"),
+        ("", "HTTP/1.1 200 OK"),
+    ):
+        assert row in details
+    assert "answered" not in dict(details)
+    assert called.rpc is not None
+    unfinished = view(replace(called, rpc=replace(called.rpc, status=None)))
+    assert " 200 12 ms " in unfinished.line()
+    assert json.loads(unfinished.json_line())["rpc"]["status"] is None
+
+
+def test_what_stands_for_the_unknown_is_no_value():
+    fields = ((b"host", b"h"), UNKNOWN_FIELD)
+    asked = replace(REQUEST, method=UNKNOWN, target=UNKNOWN, fields=fields, headers_incomplete=True)
+    called = replace(EXCHANGE, request=asked, rpc=Rpc(b"/a?t=s", False, 0, *[None] * 5))
+    shown = json.loads(view(called).json_line())
+    assert shown["method"] is shown["url"] is shown["rpc"]["method"] is None
+    assert shown["request_headers"] == [["host", "h"]]
+    assert shown["headers_incomplete"] is True

@@ -502,10 +502,22 @@ def test_a_response_never_answers_a_request_behind_an_unanswered_hidden_one():
     ]
 
 
-def test_midway_a_length_followed_by_a_status_line_was_an_answer_to_head():
+def test_a_gap_in_a_content_up_to_the_close_costs_only_its_bytes():
+    wire = Wire().opened().request(GET).response(b"HTTP/1.1 200 OK\r\n\r\nab", lost=7)
+    wire.response(b"cd").closed().later(2 * SECOND)
+    (exchange,) = wire.exchanges
+    assert summary(exchange) == ((b"GET", b"/a"), 200, None)
+    assert exchange.response.body == Body(b"ab", 11, True)
+    assert exchange.lost_bytes == 7
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 999\r\n", b"Transfer-Encoding: chunked\r\n", b""]
+)
+def test_midway_a_framing_followed_by_a_status_line_was_an_answer_to_head(framing):
     wire = Wire().opened(from_start=False)
     wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
-    wire.response(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")
+    wire.response(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
     ended = wire.now
     wire.response(OK).later(2 * SECOND)
     assert [exchange.response.body.size for exchange in wire.exchanges] == [0, 2]

@@ -372,9 +372,10 @@ def test_an_upgraded_connection_goes_on_with_the_request_it_began_with():
     emitted: list[Exchange] = []
     known = Connection(1, 10, TlsLibrary.NONE, PeerEvidence.SOCKET, None, None, 0, 0, True)
     carrier = Carrier(known, counters, 100, emitted.append, Opaque(counters))
+    carrier.exchange_count = 1  # as the reader of HTTP/1 leaves it
     fields = ((b"host", b"h"), (b"upgrade", b"h2c"))
     request = Request(b"GET", b"/up", "1.1", fields, (), EMPTY_BODY, 70, 0, True)
-    http2 = Http2(carrier, Direction.EGRESS, Upgraded(request, 5, 100, 110))
+    http2 = Http2(carrier, Direction.EGRESS, Upgraded(request, 5, 100, 110, reused=False))
     for direction, payload in (
         (Direction.INGRESS, SETTINGS),
         (Direction.EGRESS, PREFACE + SETTINGS),
@@ -386,7 +387,8 @@ def test_an_upgraded_connection_goes_on_with_the_request_it_began_with():
     first, second = emitted
     assert first.request is request
     assert first.response is not None
-    assert first.response.status == 200
+    assert (first.response.status, first.response.interim) == (200, (101,))
+    assert not first.reused
     assert (first.position.kind, first.position.offset) == ("h2", 1)
     assert (first.start_ktime_ns, first.request_end_ktime_ns, first.tid) == (100, 110, 5)
     assert second.error is None

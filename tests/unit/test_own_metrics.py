@@ -25,7 +25,7 @@ STATUS = AgentStatus(
     not_wanted_bytes={"muted": 9},
     dropped=2,
     filtered=4,
-    opaque_reasons={"http2": 1},
+    opaque_reasons={"tunnel": 1},
     files_tapped=5,
 )
 
@@ -63,7 +63,7 @@ def test_the_last_snapshot_arrives_whole_when_the_agent_stops():
         ("otel_tap.payload.lost", "By", "ring_full"): 300,
         ("otel_tap.payload.shed", "By", None): 77,
         ("otel_tap.payload.unwanted", "By", "muted"): 9,
-        ("otel_tap.connections.opaque", "{connection}", "http2"): 1,
+        ("otel_tap.connections.opaque", "{connection}", "tunnel"): 1,
         ("otel_tap.spans.sent", "{span}", None): 6,
         ("otel_tap.records.dropped", "{record}", None): 2,
         ("otel_tap.shed.share", "1", None): 0.25,

@@ -11,7 +11,7 @@ from otel_tap.compiled import is_compiled
 from otel_tap.events import PeerEvidence, TlsLibrary
 from otel_tap.exchange import Connection, Exchange, Position, Role
 from otel_tap.messages import EMPTY_BODY, Body, Field, Request, Response
-from otel_tap.privacy import RedactionSettings, Redactor, redaction
+from otel_tap.privacy import RedactionSettings, Redactor, bodies, redaction
 from tests.unit.attributes import attribute_names
 
 CONNECTION = Connection(1, 2, TlsLibrary.NONE, PeerEvidence.NONE, None, None, 0, 0, from_start=True)
@@ -217,7 +217,7 @@ def test_what_cannot_be_redacted_is_dropped(monkeypatch):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(redaction, "redact_url", broken)
-    monkeypatch.setattr(redaction, "redact_content", broken)
+    monkeypatch.setattr(bodies, "redact_content", broken)
     redactor = Redactor()
     fields = ((b"referer", b"https://hunter2"), JSON_TYPE)
     result = redactor.redact(

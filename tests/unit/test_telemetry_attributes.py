@@ -6,8 +6,8 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from otel_tap.events import Address, PeerEvidence, TlsLibrary
-from otel_tap.exchange import Role
-from otel_tap.messages import Body
+from otel_tap.exchange import GenAi, Role, Rpc
+from otel_tap.messages import Body, EventStream
 from otel_tap.telemetry import Identities, RecordEncoder, TelemetrySettings
 from otel_tap.telemetry.names import LOG_ATTRIBUTES, OPT_IN_ATTRIBUTES, SPAN_ATTRIBUTES
 from tests.unit.test_telemetry_records import (
@@ -162,6 +162,32 @@ def test_sizes_of_any_length_are_exact(size):
         assert found["http.response.body.size"] == size
 
 
+EVERYTHING_OF_A_CALL = GenAi(
+    "chat",
+    "anthropic",
+    "m",
+    True,
+    (
+        *((name, 0.5) for name in ("temperature", "top_p", "top_k")),
+        *((name, -0.5) for name in ("frequency_penalty", "presence_penalty")),
+        *((name, -1) for name in ("max_tokens", "seed", "choice.count")),
+    ),
+    "m-1",
+    "id-1",
+    ("stop", "length"),
+    tuple(
+        (name, 1)
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "cache_read.input_tokens",
+            "cache_creation.input_tokens",
+            "reasoning.output_tokens",
+        )
+    ),
+)
+
+
 def test_no_attribute_leaves_that_names_does_not_list():
     observed = exchange(
         request(
@@ -174,8 +200,20 @@ def test_no_attribute_leaves_that_names_does_not_list():
         response(500, body=Body(b"y", 1, truncated=False), lost_bytes=1),
         connection=replace(PLAIN, tls=TlsLibrary.OPENSSL),
     )
+    assert observed.response is not None
+    calls = [
+        replace(
+            observed,
+            genai=EVERYTHING_OF_A_CALL,
+            response=replace(observed.response, events=events),
+        )
+        for events in (EventStream(3, 1, 2, ""), EventStream(None, 1, 0, "lost"))
+    ]
     seen = set()
-    for one in (observed, at_server(observed)):
+    call = Rpc(b"not a method", True, 3, 5, 1, 2, 3, 4)
+    assert observed.request is not None
+    unsure = replace(observed, request=replace(observed.request, headers_incomplete=True))
+    for one in (observed, at_server(observed), replace(unsure, rpc=call), *calls):
         span, log = records(one, TelemetrySettings(attributes=ALL, bodies=True))
         assert set(read(span.attributes)) <= SPAN_ATTRIBUTES
         seen |= set(read(log.attributes))

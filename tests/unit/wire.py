@@ -14,6 +14,7 @@ from otel_tap.events import (
     PeerEvidence,
     TlsLibrary,
 )
+from otel_tap.protocols.content import ContentRules
 
 SECOND = 1_000_000_000
 
@@ -22,16 +23,24 @@ class Wire:
     """Speaks for one connection; every event is one millisecond after the one before."""
 
     def __init__(
-        self, *, client: bool = True, body_limit: int = 1 << 20, idle_timeout_ns: int = 60 * SECOND
+        self,
+        *,
+        client: bool = True,
+        body_limit: int = 1 << 20,
+        idle_timeout_ns: int = 60 * SECOND,
+        content_rules: ContentRules | None = None,
     ) -> None:
         # Any, so that a test may look into a message without saying first that it is there.
         self.exchanges: list[Any] = []
         self.opaque: list[int] = []
+        self.spared: list[tuple[Any, ...]] = []
         self.connections = Connections(
             body_limit=body_limit,
             idle_timeout_ns=idle_timeout_ns,
             emit=self.exchanges.append,
             on_opaque=self.opaque.append,
+            spare=lambda *facts: self.spared.append(facts),
+            content_rules=content_rules,
         )
         self.now = SECOND
         self.client = client

@@ -38,7 +38,9 @@ class Http1(Protocol):
         self._carrier = carrier
         self._pairing = pairing
         self._request_direction = int(request_direction)
-        self._requests = RequestReader(pairing, heads, carrier.counters, carrier.body_limit)
+        self._requests = RequestReader(
+            pairing, heads, carrier.counters, carrier.body_limit, carrier.content_rules
+        )
         self._responses = ResponseReader(pairing, heads, carrier.counters, carrier.body_limit)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Request, Response
+from otel_tap.protocols.content import ReadExchange
 
 
 class Listener:
@@ -23,6 +24,10 @@ class Listener:
         """The head of that request is complete; `switches`: CONNECT or Upgrade."""
         raise NotImplementedError
 
+    def request_is_read(self, read: ReadExchange) -> None:
+        """The contents of that exchange are read while they flow."""
+        raise NotImplementedError
+
     def request_ended(
         self, request: Request | None, error: ExchangeError | None, ktime_ns: int
     ) -> None:
@@ -31,6 +36,10 @@ class Listener:
 
     def response_begins(self, tid: int, begin_ktime_ns: int) -> bytes:
         """A final response is here; returns the method of its request, b"" unknown."""
+        raise NotImplementedError
+
+    def response_is_read(self) -> ReadExchange | None:
+        """Who reads the exchange of that response, if anybody does."""
         raise NotImplementedError
 
     def response_ended(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from otel_tap.exchange import Connection, ExchangeError, Position, Role
 from otel_tap.messages import Request, Response
+from otel_tap.protocols.content import ReadExchange
 
 ABSENT = 0  # not begun, or unknown for good
 UNDER_WAY = 1
@@ -50,6 +51,7 @@ class OpenExchange:
         "into_event",
         "method",
         "offset",
+        "read",
         "request",
         "request_end_ns",
         "request_state",
@@ -80,6 +82,7 @@ class OpenExchange:
         self.into_event = 0
         self.switches = False
         self.grants = False  # its response ends HTTP/1 on this connection
+        self.read: ReadExchange | None = None  # who reads its contents
         self.doubtful = False  # requests may have passed unseen just before it
         self.answered = False  # ... and a response seen since answers them
         self.emitted = False

@@ -26,8 +26,10 @@ from otel_tap.events import DataEvent
 from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request, Response
 from otel_tap.protocols import Carrier
+from otel_tap.protocols.content import ReadExchange
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.open_exchange import ABSENT, OVER, UNDER_WAY, OpenExchange, position
+from otel_tap.protocols.http1.switching import goes_on_as_http2
 from otel_tap.protocols.http1.under_way import seen_now
 
 OPEN_LIMIT = 1024  # requests without response on one connection
@@ -147,6 +149,16 @@ class Pairing(Listener):
         if exchange is not None:
             exchange.method = method
             exchange.switches = switches
+
+    def request_is_read(self, read: ReadExchange) -> None:
+        """Remembers it for the response."""
+        if self._request is not None:
+            self._request.read = read
+
+    def response_is_read(self) -> ReadExchange | None:
+        """The reader of the exchange that was chosen; not while that is in doubt."""
+        exchange = self._response
+        return None if exchange is None or exchange.doubtful else exchange.read
 
     def request_ended(
         self, request: Request | None, error: ExchangeError | None, ktime_ns: int
@@ -475,6 +487,11 @@ class Pairing(Listener):
         counters = carrier.counters
         request = exchange.request
         response = exchange.response
+        told = self._told(exchange)
+        if exchange.grants:
+            self.granted = told
+            if goes_on_as_http2(request, response):
+                return
         if request is None:
             if response is None:
                 counters.exchanges_unknown += 1
@@ -486,8 +503,18 @@ class Pairing(Listener):
             counters.exchanges_complete += 1
         else:
             counters.exchanges_incomplete += 1
-        connection = carrier.connection
-        told = Exchange(
+        carrier.deliver(told)
+
+    def _told(self, exchange: OpenExchange) -> Exchange:
+        connection = self._carrier.connection
+        request, response = exchange.request, exchange.response
+        genai = None
+        if exchange.read is not None:
+            genai = exchange.read.said(
+                request_complete=request is not None and request.complete,
+                response_complete=response is not None and response.complete,
+            )
+        return Exchange(
             self.role,
             connection,
             exchange.tid,
@@ -507,7 +534,5 @@ class Pairing(Listener):
                 exchange.into_event,
             ),
             exchange.error,
+            genai=genai,
         )
-        if exchange.grants:
-            self.granted = told
-        carrier.deliver(told)

@@ -30,6 +30,7 @@ from otel_tap.protocols.http1.head import (
     Malformed,
 )
 from otel_tap.protocols.http1.listener import Listener
+from otel_tap.protocols.reading import ContentReader
 
 SEEK = 0
 HOLD = 1
@@ -72,6 +73,7 @@ class MessageReader:
         "_listener",
         "_lost",
         "_parts",
+        "_reading",
         "_remaining",
         "_room",
         "_spared",
@@ -107,6 +109,7 @@ class MessageReader:
         self._fields: tuple[Field, ...] = ()
         self._trailers: tuple[Field, ...] = ()
         self._parts: list[bytes] | None = None
+        self._reading: ContentReader | None = None
         self._room = self._body_limit
         self._body_size = 0
         self._remaining = 0
@@ -210,6 +213,8 @@ class MessageReader:
             else:
                 self._lost += known
             self._room = 0
+            if self._reading is not None:
+                self._reading.lost()
             if state != UNTIL_CLOSE:
                 self._remaining -= known
                 if self._remaining == 0:
@@ -229,6 +234,7 @@ class MessageReader:
             or self._state != FIXED
             or self._unsure
             or self._remaining < _SPARE_FROM
+            or (self._reading is not None and not self._reading.unknown)
         ):
             return 0
         self._spared = True
@@ -261,6 +267,8 @@ class MessageReader:
         amid = self.amid_message
         held = self._state == HOLD
         if amid:
+            if self._reading is not None:
+                self._reading.lost()
             self.cut(ExchangeError.TRUNCATED)
         self._state = SEEK
         self._hidden(whole=not amid and not held, lost=lost)
@@ -317,6 +325,8 @@ class MessageReader:
     def _take(self, payload: bytes, at: int, count: int) -> None:
         self._body_size += count
         self._wire += count
+        if self._reading is not None:
+            self._reading.moved(payload, at, at + count, self.ktime_ns)
         room = self._room
         if room > 0:
             kept = min(count, room)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Request
+from otel_tap.protocols.content import ContentRules
 from otel_tap.protocols.counters import Counters
 from otel_tap.protocols.http1.ambiguity import BAD_CODING, BARE_LF, CODING_IN_1_0
 from otel_tap.protocols.http1.head import (
@@ -23,6 +24,7 @@ from otel_tap.protocols.http1.head import (
 from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http1.reader import CHUNK_SIZE, FIXED, HOLD, START, MessageReader
 from otel_tap.protocols.http1.switching import behind
+from otel_tap.protocols.reading import ContentReader
 
 _HELD_LIMIT = 64 * 1024  # bytes kept behind a request to switch protocols
 
@@ -30,12 +32,18 @@ _HELD_LIMIT = 64 * 1024  # bytes kept behind a request to switch protocols
 class RequestReader(MessageReader):
     """The direction that carries requests."""
 
-    __slots__ = ("_held", "_held_size", "_method", "_switches", "_target", "_version")
+    __slots__ = ("_held", "_held_size", "_method", "_rules", "_switches", "_target", "_version")
 
     def __init__(
-        self, listener: Listener, heads: HeadParser, counters: Counters, body_limit: int
+        self,
+        listener: Listener,
+        heads: HeadParser,
+        counters: Counters,
+        body_limit: int,
+        rules: ContentRules | None = None,
     ) -> None:
         super().__init__(listener, heads, counters, body_limit)
+        self._rules = rules
         self._method = b""
         self._target = b""
         self._version = ""
@@ -120,6 +128,8 @@ class RequestReader(MessageReader):
                 self._doubt(BAD_CODING)
             if coding >= OTHER_CODING:
                 raise Malformed  # RFC 9112 6.3: where such a request ends cannot be known
+        if self._rules is not None and self._rules.matches(self._method, self._target):
+            self._read_along(self._rules)
         if coding == CHUNKED:
             self._state = CHUNK_SIZE
         elif length > 0 and not connect:
@@ -127,6 +137,12 @@ class RequestReader(MessageReader):
             self._state = FIXED
         else:
             self._finish(None)
+
+    def _read_along(self, rules: ContentRules) -> None:
+        read = rules.begin(self._target, self._fields)
+        if read is not None:
+            self._listener.request_is_read(read)
+            self._reading = ContentReader(self._fields, read.request_sink())
 
     def _take_partial_head(self, head: bytes) -> None:
         lines = head.split(b"\n")

@@ -32,6 +32,10 @@ from otel_tap.protocols.http1.reader import (
     MessageReader,
 )
 from otel_tap.protocols.http1.switching import behind
+from otel_tap.protocols.reading import response_reader
+
+EVENT_STREAM = b"event-stream"
+"""A head without these bytes is not that of an event stream; nobody writes them otherwise."""
 
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
@@ -94,6 +98,9 @@ class ResponseReader(MessageReader):
                 self._doubt(CODING_IN_1_0)
             if coding == BROKEN:
                 raise Malformed
+        read = self._listener.response_is_read()
+        if read is not None or EVENT_STREAM in head:
+            self._reading = response_reader(fields, read)
         if (
             method == b"HEAD"
             or status in (101, 204, 304)
@@ -153,6 +160,7 @@ class ResponseReader(MessageReader):
             complete,
             self._interim,
             ambiguity=self._ambiguity,
+            events=None if self._reading is None else self._reading.events(),
         )
 
     def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Exchange
+from otel_tap.messages import Request, Response, field_values
 from otel_tap.protocols import Carrier, Protocol
+from otel_tap.protocols.http2 import Http2, Upgraded
 from otel_tap.protocols.websocket import WebSocket, is_websocket
 
 _TUNNEL_LIMIT = 4  # tunnels inside tunnels that are followed
@@ -24,6 +26,8 @@ def switched(carrier: Carrier, granted: Exchange | None, requests: Direction) ->
         if response.status == 101:
             if is_websocket(response.fields):
                 return WebSocket(carrier, granted, requests)
+            if is_http2(response):
+                return _http2(carrier, granted, requests)
         elif (
             request is not None
             and request.method == b"CONNECT"
@@ -34,6 +38,37 @@ def switched(carrier: Carrier, granted: Exchange | None, requests: Direction) ->
             return carrier.detect(carrier)
     carrier.counters.opaque_tunnel += 1
     return carrier.opaque
+
+
+def is_http2(response: Response) -> bool:
+    """Whether a 101 says that HTTP/2 follows (RFC 7540 3.2)."""
+    chosen = b",".join(field_values(response.fields, b"upgrade"))
+    return chosen.strip().lower() == b"h2c"
+
+
+def goes_on_as_http2(request: Request | None, response: Response | None) -> bool:
+    """Whether this 101 is no answer: stream 1 of HTTP/2 will be, and tell the exchange."""
+    return (
+        request is not None
+        and response is not None
+        and response.status == 101
+        and response.complete
+        and is_http2(response)
+    )
+
+
+def _http2(carrier: Carrier, granted: Exchange, requests: Direction) -> Protocol:
+    request = granted.request
+    if request is None:
+        return Http2(carrier, requests)
+    upgraded = Upgraded(
+        request,
+        granted.tid,
+        granted.start_ktime_ns,
+        granted.request_end_ktime_ns,
+        granted.reused,
+    )
+    return Http2(carrier, requests, upgraded)
 
 
 def hand_over(reader: Protocol, events: Iterable[DataEvent]) -> Protocol:

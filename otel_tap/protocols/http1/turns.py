@@ -25,6 +25,7 @@ from otel_tap.protocols.http1.head import (
     Malformed,
 )
 from otel_tap.protocols.http1.open_exchange import position
+from otel_tap.protocols.http1.responses import EVENT_STREAM
 
 _HEAD_END = b"\r\n\r\n"
 _LAST_LINE_END = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
@@ -57,6 +58,7 @@ class Turns(Protocol):
         "_request_direction",
         "_request_end_ns",
         "_role",
+        "_rules",
         "_state",
     )
 
@@ -67,6 +69,7 @@ class Turns(Protocol):
         self._http1 = Http1(carrier, heads, request_direction)
         self._state = _QUIET
         self._body_limit = carrier.body_limit
+        self._rules = carrier.content_rules
         self._request_direction = request_direction
         self._client = request_direction == Direction.EGRESS
         self._role = Role.CLIENT if self._client else Role.SERVER
@@ -218,6 +221,8 @@ class Turns(Protocol):
         fields, length, coding, upgrade = heads.section(lines, 1, end)
         if coding != NOT_CODED or upgrade or heads.doubts or method == b"CONNECT":
             return False
+        if self._rules is not None and self._rules.matches(method, target):
+            return False
         if content_size != length and (content_size or length > 0):
             if content_size > length:
                 return False
@@ -262,7 +267,7 @@ class Turns(Protocol):
         except Malformed:
             return False
         fields, length, coding, _ = heads.section(lines, 1, len(lines))
-        if status < 200 or coding == BROKEN or heads.doubts:
+        if status < 200 or coding == BROKEN or heads.doubts or EVENT_STREAM in head:
             return False
         if status in _WITHOUT_CONTENT or request.method == b"HEAD":
             if content_size:

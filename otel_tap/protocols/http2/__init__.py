@@ -59,6 +59,7 @@ class Upgraded(NamedTuple):
     tid: int
     start_ns: int
     end_ns: int
+    reused: bool
 
 
 class _Block:
@@ -265,7 +266,10 @@ class Http2(Protocol):
         self._wires = _Wires(self._streams, carrier.counters)
         self._readers = self._wires.readers
         if upgraded is not None:
-            self._streams.adopt(upgraded.request, upgraded.tid, upgraded.start_ns, upgraded.end_ns)
+            self._streams.tid = upgraded.tid
+            self._streams.adopt(
+                upgraded.request, upgraded.start_ns, upgraded.end_ns, reused=upgraded.reused
+            )
 
     @property
     def busy(self) -> bool:

@@ -21,8 +21,10 @@ from otel_tap.messages import (
     Response,
     field_value,
 )
+from otel_tap.protocols.content import ContentRules, ReadExchange
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.http2.fields import Section
+from otel_tap.protocols.reading import ContentReader, response_reader
 
 ABSENT = 0
 UNDER_WAY = 1
@@ -34,6 +36,7 @@ UNCERTAIN = 2  # its first field, which tells, is unknown
 
 VERSION = "2"
 
+_SWITCHED = 101
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
 _STATUS = re.compile(rb"[0-9]{3}")
@@ -72,6 +75,7 @@ class Half:
         "known",
         "lost",
         "messages",
+        "reading",
         "size",
         "state",
         "trailers",
@@ -92,6 +96,7 @@ class Half:
         self.lost = 0
         self.content_moved = False
         self.messages: grpc.Messages | None = None
+        self.reading: ContentReader | None = None
         self._body_limit = body_limit
         self._room = body_limit
         self._parts: list[bytes] = []
@@ -133,6 +138,8 @@ class Half:
         self._room = 0
         if self.messages is not None:
             self.messages.lost(count)
+        if self.reading is not None:
+            self.reading.lost()
 
     def hide(self) -> None:
         """Frames of it may pass, or have passed, unseen."""
@@ -142,6 +149,8 @@ class Half:
         self._room = 0
         if self.messages is not None:
             self.messages.cut()
+        if self.reading is not None:
+            self.reading.lost()
 
     @property
     def complete(self) -> bool:
@@ -176,6 +185,7 @@ class Stream:
         "interim",
         "method",
         "number",
+        "read",
         "request",
         "response",
         "start_ns",
@@ -200,6 +210,7 @@ class Stream:
         self.interim: tuple[int, ...] = ()
         self.error: ExchangeError | None = None
         self.grpc: int | None = None
+        self.read: ReadExchange | None = None  # who reads its contents
         self._adopted: Request | None = None
         self.touched_ns = start_ns
 
@@ -210,9 +221,12 @@ class Stream:
         half.state = OVER
         half.known = True
         half.fields = request.fields
+        half.content_moved = True  # and was not read here: no message of it is counted
         self.method = request.method
         self.target = request.target
+        self.interim = (_SWITCHED,)
         self._adopted = request
+        self._look_for_grpc(request.fields)
 
     # Field sections.
 
@@ -266,6 +280,27 @@ class Stream:
         half.fields = fields
         self.status = status
         self._look_for_grpc(fields)
+        if self.grpc is None:
+            self._read_response()
+
+    def read_request(self, rules: ContentRules) -> None:
+        """Has the contents read, if the rules choose this exchange by its head."""
+        half = self.request
+        if self.read is not None or not half.known or half.content_moved:
+            return
+        if not rules.matches(self.method, self.target):
+            return
+        self.read = rules.begin(self.target, half.fields)
+        if self.read is not None:
+            half.reading = ContentReader(half.fields, self.read.request_sink())
+            if half.hidden:
+                half.reading.lost()
+
+    def _read_response(self) -> None:
+        half = self.response
+        half.reading = response_reader(half.fields, self.read)
+        if half.reading is not None and (half.hidden or half.content_moved):
+            half.reading.lost()
 
     def _request_head(self, fields: list[Field]) -> None:
         method = path = authority = None
@@ -344,6 +379,7 @@ class Stream:
             half.complete,
             self.interim,
             half.incomplete,
+            events=None if half.reading is None else half.reading.events(),
         )
 
     def rpc(self) -> Rpc | None:

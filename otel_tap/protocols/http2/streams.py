@@ -91,6 +91,8 @@ class Streams:
                 stream.start_ns = begin_ns
             half.moved(begin_ns, self.now_ns, wire)
             stream.request_section(section)
+            if self._carrier.content_rules is not None:
+                stream.read_request(self._carrier.content_rules)
         else:
             half = stream.response
             if half.state == OVER:
@@ -120,6 +122,8 @@ class Streams:
         stream.touched_ns = self.now_ns
         half.moved(self.now_ns, self.now_ns, wire)
         half.content(payload, at, stop)
+        if half.reading is not None:
+            half.reading.moved(payload, at, stop, self.now_ns)
         if ends:
             half.state = OVER
             self._settle(stream)
@@ -242,10 +246,13 @@ class Streams:
             elif stream.response.hidden and now_ns - stream.touched_ns >= SILENT_NS:
                 self._emit(stream)
 
-    def adopt(self, request: Request, tid: int, start_ns: int, end_ns: int) -> None:
-        """Stream 1 of a connection that was upgraded: its request moved before, as HTTP/1.1."""
-        self.tid = tid
-        stream = self._new(1, start_ns)
+    def adopt(self, request: Request, start_ns: int, end_ns: int, *, reused: bool) -> None:
+        """Stream 1 of a connection that was upgraded: its request moved before, as HTTP/1.1.
+
+        It began, and was counted, as an exchange there.
+        """
+        stream = Stream(1, self.tid, start_ns, self._carrier.body_limit, first=not reused)
+        stream.touched_ns = self.now_ns
         stream.adopt(request, start_ns, end_ns)
         self._open[1] = stream
         self.highest = 1
@@ -318,6 +325,12 @@ class Streams:
         sent, got = stream.request, stream.response
         if error is None and (request is None or _lacks(sent) or response is None or _lacks(got)):
             error = ExchangeError.TRUNCATED
+        genai = None
+        if stream.read is not None:
+            genai = stream.read.said(
+                request_complete=request is not None and request.complete,
+                response_complete=response is not None and response.complete,
+            )
         start_ns = stream.start_ns
         connection = carrier.connection
         carrier.deliver(
@@ -336,6 +349,7 @@ class Streams:
                 Position("h2", stream.number),
                 error,
                 stream.rpc(),
+                genai=genai,
             )
         )
 

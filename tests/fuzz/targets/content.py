@@ -13,9 +13,11 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_tap.messages import Body
+from otel_tap.privacy import Redactor
 from otel_tap.telemetry.content import content_attribute
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE
 
+_REDACTOR = Redactor()
 _LIMITS = (0, 7, 300, 100_000)
 _CODINGS = (b"", b"gzip", b"deflate", b"br", b"zstd", b"gzip, gzip", b"identity", b"x-gzip")
 _TYPES = (
@@ -48,7 +50,8 @@ def check(data: bytes) -> None:
     content = data[2:]
     fields = ((b"content-encoding", coding), (b"content-type", media))
     body = Body(content, len(content) + (data[1] >> 7), truncated=data[1] >> 7 == 1)
-    attribute, cut = content_attribute("x.body", body, fields, limit)
+    readable = _REDACTOR.readable(body, fields, limit)
+    attribute = content_attribute("x.body", readable)
     record = LogRecord.FromString(LOG_ATTRIBUTE.join((b"", attribute)))
     (pair,) = record.attributes
     assert isinstance(pair, KeyValue)
@@ -59,4 +62,4 @@ def check(data: bytes) -> None:
     else:
         assert kind == "string_value"
         assert len(pair.value.string_value) <= limit  # a character is a byte at least
-    assert cut or not body.truncated
+    assert readable.cut or not body.truncated
