@@ -239,6 +239,8 @@ class Origins:
         self, tgid: int, record: ProcessRecord, event: ProcessStarted | None, clocks: Clocks
     ) -> Origin:
         path, user = record.executable_path, record.user
+        if user is None:
+            user = self._user_of(event)  # it was gone amid the reading
         if path is None and event is not None:
             # It is ending: its executable and its files are gone, but it had them.
             path = self._executed_path(event)

@@ -334,3 +334,10 @@ def test_a_process_that_is_ending_keeps_the_path_it_executed_and_its_users_name(
         origin = origins.met(child.pid, 0)
     assert origin.executable_path == str(Path(program).resolve())
     assert origin.user == pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_a_process_that_went_amid_the_reading_has_the_user_that_its_exec_had(proc, origins):
+    origins.process_started(started(5, start=100))
+    live(proc, 5, start=100)
+    (proc / "5" / "status").unlink()
+    assert origins.met(5, LATER).user == "1000"
