@@ -12,7 +12,6 @@ choice that it is the reason of).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 CHAT = "chat"
 TEXT_COMPLETION = "text_completion"
@@ -28,16 +27,16 @@ OLLAMA = "ollama"
 class Interface:
     """One kind of call."""
 
-    operation: Final[str]
-    provider: Final[str]
-    asked_by: Final[str]  # a key that every request has, besides the model
-    answered_by: Final[str]  # a key that every good answer, or piece of it, has
-    request: Final[dict[str, str]]  # place -> name
-    response: Final[dict[str, str]]
-    streams_unasked: Final[bool] = False  # unless `stream` is false
+    operation: str
+    provider: str
+    asked_by: str  # a key that every request has, besides the model
+    answered_by: str  # a key that every good answer, or piece of it, has
+    request: dict[str, str]  # place -> name
+    response: dict[str, str]
+    streams_unasked: bool = False  # unless `stream` is false
     # Places and values by which a stream says that it is over; clients often close right then.
-    ends: Final[tuple[tuple[str, str | bool], ...]] = ()
-    adds_cached: Final[bool] = False  # cached tokens are not in the count of input tokens
+    ends: tuple[tuple[str, str | bool], ...] = ()
+    adds_cached: bool = False  # cached tokens are not in the count of input tokens
 
 
 _DONE = (("[]", "DONE"),)  # `data: [DONE]`
