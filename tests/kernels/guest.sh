@@ -6,6 +6,7 @@ checkout=$1 results=$2
 shift 2
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 
+cd "$checkout" || exit
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
@@ -21,6 +22,11 @@ ln -sf /proc/self/fd /dev/fd
 hostname guest
 /bin/busybox ip link set lo up
 
+# A checkout that a mount has covered since.
+if [ ! -d "$checkout" ]; then
+	mkdir -p "$checkout"
+	mount --no-canonicalize --bind . "$checkout"
+fi
 cd "$checkout" || exit
 "$@" >"$results/output.txt" 2>&1
 echo "exit code $?" >>"$results/output.txt"

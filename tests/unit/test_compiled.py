@@ -49,3 +49,17 @@ def test_no_tuple_is_told_by_its_identity(path):
             for operation, right in zip(node.ops, node.comparators, strict=True):
                 if isinstance(operation, ast.Is | ast.IsNot):
                     assert ast.unparse(right).split(".")[-1] not in tuples, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", compiled_modules(), ids=lambda path: path.stem)
+def test_no_field_of_a_dataclass_is_final(path):
+    """Compiled, not even its own constructor could set it; `frozen=True` does the same."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef) and "dataclass" in map(_name, node.decorator_list):
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign):
+                    assert "Final" not in ast.unparse(field.annotation), f"line {field.lineno}"
+
+
+def _name(decorator: ast.expr) -> str:
+    return ast.unparse(decorator).split("(")[0].split(".")[-1]
