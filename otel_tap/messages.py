@@ -9,6 +9,7 @@ not frozen, for that would cost each of the objects of an exchange 1.0 us to mak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,7 +87,7 @@ class Response:
     events: Final[EventStream | None] = None  # of `text/event-stream` only
 
 
-def field_value(fields: tuple[Field, ...], name: bytes) -> bytes | None:
+def field_value(fields: Sequence[Field], name: bytes) -> bytes | None:
     """The first value of `name` (lower-case), or None."""
     for field_name, value in fields:
         if field_name == name:

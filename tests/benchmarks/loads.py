@@ -67,6 +67,21 @@ def pace(url: str, rate: int, seconds: int, log: Path) -> Paced:
     return read_h2load(ran.stdout, log.read_text())
 
 
+def pace_http2(url: str, rate: int, seconds: float, uris: Path) -> int:
+    """`rate` requests per second over HTTP/2; how many there were. `uris` has the targets."""
+    ran = subprocess.run(
+        [*LOAD, "h2load", "-t1", f"-c{_CLIENTS}", "-m10", "-r2", "--rate-period=11ms",
+         f"--rps={rate / _CLIENTS:g}", f"-n{round(rate * seconds)}", f"--base-uri={url}",
+         f"--input-file={uris}", "--header=authorization: Bearer 0123456789abcdef0123456789abcdef",
+         "--header=cookie: session=0123456789abcdef; theme=dark", "--header=accept: */*"],
+        capture_output=True, text=True, check=True, timeout=seconds * 5 + 30,
+    )  # fmt: skip
+    done = re.search(r"(\d+) succeeded, 0 failed, 0 errored", ran.stdout)
+    if done is None or f"status codes: {done.group(1)} 2xx" not in ran.stdout:
+        raise LoadError(f"h2load failed: {ran.stdout}")
+    return int(done.group(1))
+
+
 def read_h2load(output: str, log: str) -> Paced:
     """What h2load prints and logs: start in us since 1970, status, duration in us."""
     done = re.search(r"(\d+) succeeded, 0 failed, 0 errored", output)

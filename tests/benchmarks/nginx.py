@@ -31,10 +31,12 @@ http {{
     server {{
         listen 127.0.0.1:{tls_port} ssl;
         listen 127.0.0.1:{plain_port};
+        listen 127.0.0.1:{http2_port} http2;
         ssl_certificate {folder}/certificate.pem;
         ssl_certificate_key {folder}/key.pem;
         location = /1k {{ root {folder}/content; }}
         location = /100k {{ root {folder}/content; }}
+        location /shop/ {{ root {folder}/content; try_files /1k =404; }}
         location / {{ return 200 "thirty-six bytes of a small answer.\\n"; }}
     }}
 }}
@@ -52,9 +54,10 @@ class Nginx:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        tls_port, plain_port = _free_port(), _free_port()
+        tls_port, plain_port, http2_port = _free_port(), _free_port(), _free_port()
         self.tls = f"https://127.0.0.1:{tls_port}"
         self.plain = f"http://127.0.0.1:{plain_port}"
+        self.http2 = f"http://127.0.0.1:{http2_port}"  # with prior knowledge
         self._port = plain_port
         content = folder / "content"
         content.mkdir()
@@ -67,7 +70,9 @@ class Nginx:
             check=True, capture_output=True,
         )  # fmt: skip
         (folder / "nginx.conf").write_text(
-            _CONFIGURATION.format(folder=folder, tls_port=tls_port, plain_port=plain_port)
+            _CONFIGURATION.format(
+                folder=folder, tls_port=tls_port, plain_port=plain_port, http2_port=http2_port
+            )
         )
 
     def __enter__(self) -> Self:
@@ -85,6 +90,12 @@ class Nginx:
             time.sleep(0.05)
         self.__exit__()
         raise RuntimeError("nginx did not start: " + (self._folder / "error.log").read_text())
+
+    @property
+    def worker(self) -> int:
+        """Pid of the process that answers."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return int(children.split()[0])
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

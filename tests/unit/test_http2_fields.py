@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import hpack
@@ -92,6 +93,43 @@ def test_after_losses_a_field_is_right_or_unknown(sections, first_size):
         for known, true in zip(decoded.fields, section, strict=True):
             assert known in (true, UNKNOWN_FIELD)
         assert decoded.incomplete == (UNKNOWN_FIELD in decoded.fields)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 4),  # which of the talk's requests comes again
+            st.binary(max_size=3),  # what varies in it
+            st.sampled_from([None] * 8 + [0, 90, 200]),
+            st.booleans(),
+        ),
+        min_size=4,
+        max_size=40,
+    )
+)
+@settings(deadline=None, max_examples=300)
+def test_sections_that_come_again_are_read_as_those_that_do_not(talk):
+    encoder, remembering = hpack.Encoder(), FieldDecoder()
+    for number, value, size, lost in talk:
+        section = [
+            hpack.NeverIndexedHeaderTuple(b":path", b"/%b" % value),
+            (b":method", b"GET"),
+            (b"x-kind", b"%d" % (number % 2)),
+            *[(b"x-more", b"more of it")] * (number // 2),
+        ]
+        if size is not None:
+            encoder.header_table_size = size
+        block = encoder.encode(section)
+        if lost:
+            remembering.table.lose()
+        fresh = FieldDecoder()
+        fresh.table = copy.deepcopy(remembering.table)
+        expected, known = fresh.decode(block), remembering.decode(block)
+        assert (known.fields, known.incomplete) == (expected.fields, expected.incomplete)
+        assert remembering.table.entries == fresh.table.entries
+        assert remembering.table.sizes == fresh.table.sizes
+        assert remembering.table.total == fresh.table.total == sum(fresh.table.sizes)
+        assert remembering.table.complete == fresh.table.complete
 
 
 @given(st.lists(some_fields, max_size=6), st.data())

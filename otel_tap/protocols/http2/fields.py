@@ -17,10 +17,9 @@ A value whose name is unknown is unknown as well: nobody could tell whether it i
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from otel_tap.messages import UNKNOWN_FIELD, Field
 from otel_tap.protocols.http2 import huffman
+from otel_tap.protocols.http2.section import Section
 
 BLOCK_LIMIT = 256 * 1024  # bytes of one coded field section
 SECTION_LIMIT = 256 * 1024  # bytes of its fields; further ones are left out
@@ -97,17 +96,37 @@ _STATIC: tuple[Field, ...] = (
     (b"www-authenticate", b""),
 )
 _FIRST_DYNAMIC = len(_STATIC)
+_STATIC_SIZES = tuple(len(name) + len(value) + _ENTRY_OVERHEAD for name, value in _STATIC)
+
+# Of one connection and direction: coded pieces and strings that are remembered with what they
+# stand for. Most connections say few things again and again.
+_MEMO_LIMIT = 32
+_MEMO_BLOCK = 512  # bytes
+_MEMO_PAUSE = 64  # sections, where none comes again
+_REST_MIN = 2  # bytes
+_STRINGS_LIMIT = 128
+_STRING_LIMIT = 64  # bytes, coded
+_ANY = -1
 
 
 class Malformed(Exception):  # noqa: N818 - a verdict on bytes, not an error of the program
     """These bytes are not HPACK; never leaves the protocol."""
 
 
-class Section(NamedTuple):
-    """One field section, pseudo-header fields among its fields."""
+class _Known:
+    """What a coded section, or the rest of one, stands for."""
 
-    fields: list[Field]
-    incomplete: bool  # a field is unknown, or was left out
+    __slots__ = ("added", "added_sizes", "added_total", "section", "size", "version")
+
+    def __init__(
+        self, section: Section, added: list[Field], added_sizes: list[int], version: int
+    ) -> None:
+        self.section = section
+        self.size = sum(len(name) + len(value) + _ENTRY_OVERHEAD for name, value in section.fields)
+        self.added = added  # to the table
+        self.added_sizes = added_sizes
+        self.added_total = sum(added_sizes)
+        self.version = version  # of the table that it refers to; _ANY if it refers to none
 
 
 class FieldTable:
@@ -118,7 +137,7 @@ class FieldTable:
     `complete` says that no entry older than those kept can be in it.
     """
 
-    __slots__ = ("bound", "complete", "entries", "size", "sizes", "total")
+    __slots__ = ("bound", "complete", "entries", "size", "sizes", "total", "version")
 
     def __init__(self) -> None:
         self.entries: list[Field] = []
@@ -127,9 +146,22 @@ class FieldTable:
         self.size = DEFAULT_TABLE_SIZE
         self.bound = DEFAULT_TABLE_SIZE
         self.complete = True
+        self.version = 0  # changes with it
+
+    def entry(self, place: int) -> Field:
+        """The entry inserted `place` entries before the newest one; raises `Malformed`.
+
+        `UNKNOWN_FIELD` where a loss hides it.
+        """
+        if 0 <= place < len(self.entries):
+            return self.entries[-1 - place]
+        if place < 0 or self.complete:
+            raise Malformed
+        return UNKNOWN_FIELD
 
     def add(self, entry: Field, size: int) -> None:
         """An entry was inserted; `size` as RFC 7541 4.1 counts it."""
+        self.version += 1
         limit = self.limit
         if limit != UNKNOWN_SIZE and size > limit:
             self._evict(0)
@@ -143,8 +175,23 @@ class FieldTable:
         ):
             self._fit()
 
+    def add_all(self, entries: list[Field], sizes: list[int], total: int) -> None:
+        """Entries were inserted one after another; `total` of their sizes."""
+        limit = min(self.limit, TABLE_LIMIT)
+        if not self.complete or limit == UNKNOWN_SIZE or total > limit:
+            for entry, size in zip(entries, sizes, strict=True):
+                self.add(entry, size)
+            return
+        self.version += 1
+        self.entries += entries
+        self.sizes += sizes
+        self.total += total
+        if self.total > limit:
+            self._fit()
+
     def resize(self, size: int) -> None:
         """The encoder chose another maximum size."""
+        self.version += 1
         self.size = size
         if self.bound != UNKNOWN_SIZE and size > self.bound:
             self.bound = size
@@ -152,6 +199,7 @@ class FieldTable:
 
     def lose(self) -> None:
         """Entries may have been inserted, and the size changed, unseen."""
+        self.version += 1
         self._evict(0)
         self.size = UNKNOWN_SIZE
         self.complete = False
@@ -189,11 +237,31 @@ class FieldTable:
 class FieldDecoder:
     """Decodes the field sections of one direction, in their order."""
 
-    __slots__ = ("_block", "table")
+    __slots__ = (
+        "_added",
+        "_added_sizes",
+        "_block",
+        "_memo",
+        "_refers",
+        "_rest",
+        "_rest_fields",
+        "_room",
+        "_strings",
+        "table",
+    )
 
     def __init__(self) -> None:
         self.table = FieldTable()
         self._block = b""
+        self._memo: dict[bytes, _Known] = {}
+        self._room = _MEMO_LIMIT  # pieces that may be remembered before one must come again
+        self._strings: dict[bytes, bytes] = {}
+        # Of the section at hand: what it inserted, and whether it refers to the table.
+        self._added: list[Field] = []
+        self._added_sizes: list[int] = []
+        self._refers = False
+        self._rest = 0  # where the part begins that may come again, if not at the beginning
+        self._rest_fields = 0  # how many fields stand before it
 
     def decode(self, block: bytes, *, torn: bool = False) -> Section:
         """The fields of one section; raises `Malformed`.
@@ -201,7 +269,17 @@ class FieldDecoder:
         `torn`: only the beginning of the section is known. All that it says is given, and the
         table is lost.
         """
+        table = self.table
+        known = self._memo.get(block)
+        if known is not None and not torn and known.version in (_ANY, table.version):
+            self._room = _MEMO_LIMIT
+            if known.added:
+                table.add_all(known.added, known.added_sizes, known.added_total)
+            return known.section
+        version = table.version
         self._block = block
+        self._refers = False
+        self._rest = 0
         fields: list[Field] = []
         try:
             incomplete = self._read(fields)
@@ -211,15 +289,49 @@ class FieldDecoder:
             incomplete = True
         finally:
             self._block = b""
+            added, added_sizes = self._added, self._added_sizes
+            self._added = []
+            self._added_sizes = []
         if torn:
-            self.table.lose()
-            return Section(fields, True)
-        return Section(fields, incomplete)
+            table.lose()
+            return Section(fields, incomplete=True)
+        section = Section(fields, incomplete=incomplete)
+        if incomplete or self._rest < 0:
+            return section
+        if self._rest:
+            if version == table.version:
+                rest = Section(fields[self._rest_fields :], incomplete=False)
+                self._remember(block[self._rest :], rest, added, added_sizes, version)
+        elif version + len(added) == table.version:
+            # What changes the table in any other way than by insertions is not remembered.
+            self._remember(block, section, added, added_sizes, version)
+        return section
+
+    def _remember(
+        self,
+        block: bytes,
+        section: Section,
+        added: list[Field],
+        added_sizes: list[int],
+        version: int,
+    ) -> None:
+        if not self._refers:
+            version = _ANY
+        elif added:
+            return  # what it refers to has moved on
+        self._room -= 1
+        if len(block) > _MEMO_BLOCK or -_MEMO_PAUSE < self._room < 0:
+            return
+        if len(self._memo) >= _MEMO_LIMIT:
+            self._memo.clear()
+        self._memo[block] = _Known(section, added, added_sizes, version)
+        if self._room < 0:
+            self._room = 0
 
     def _read(self, fields: list[Field]) -> bool:
+        """Appends the fields of the block; whether one is unknown, or was left out."""
         block = self._block
         table = self.table
-        entries = table.entries
         room = SECTION_LIMIT
         incomplete = False
         at = 0
@@ -233,19 +345,15 @@ class FieldDecoder:
                     index, at = self._integer(index, at)
                 if 0 < index < _FIRST_DYNAMIC:
                     field = _STATIC[index]
+                    room -= _STATIC_SIZES[index]
                 else:
-                    place = index - _FIRST_DYNAMIC
-                    if 0 <= place < len(entries):
-                        field = entries[-1 - place]
-                    elif place < 0 or table.complete:
-                        raise Malformed
-                    else:
-                        field = UNKNOWN_FIELD
+                    self._refers = True
+                    field = table.entry(index - _FIRST_DYNAMIC)
+                    room -= len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
                     # The entry, or only the name it was given. By value: compiled, a pair has no
                     # identity.
                     if field == UNKNOWN_FIELD:
                         incomplete = True
-                room -= len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
             elif byte & 0xE0 == 0x20:
                 limit = byte & 0x1F
                 if limit == 0x1F:
@@ -270,11 +378,37 @@ class FieldDecoder:
                     field = (name, value.strip(b" \t"))
                 if byte & 0x40:
                     table.add(field, length)
+                    self._added.append(field)
+                    self._added_sizes.append(length)
+                elif self._rest == 0 and not self._added and size - at >= _REST_MIN and room >= 0:
+                    # A value that its sender does not expect again: what is behind it may be known.
+                    fields.append(field)
+                    if self._take_rest(fields, at, room):
+                        return incomplete
+                    continue
             if room >= 0:
                 fields.append(field)
             else:
                 incomplete = True
         return incomplete
+
+    def _take_rest(self, fields: list[Field], at: int, room: int) -> bool:
+        """Appends what stands behind `at`, if that is known; or else it may be from now on."""
+        known = self._memo.get(self._block[at:])
+        if (
+            known is None
+            or known.added
+            or known.version not in (_ANY, self.table.version)
+            or known.size > room
+        ):
+            self._rest = at
+            self._rest_fields = len(fields)
+            self._refers = False
+            return False
+        self._room = _MEMO_LIMIT
+        self._rest = -1
+        fields += known.section.fields
+        return True
 
     def _name(self, index: int, at: int) -> tuple[bytes, int]:
         """The name at `index`, or the literal one at `at`."""
@@ -283,13 +417,8 @@ class FieldDecoder:
             return name.lower(), at  # upper case is malformed; redaction decides by lower case
         if index < _FIRST_DYNAMIC:
             return _STATIC[index][0], at
-        table = self.table
-        place = index - _FIRST_DYNAMIC
-        if place < len(table.entries):
-            return table.entries[-1 - place][0], at
-        if table.complete:
-            raise Malformed
-        return UNKNOWN_FIELD[0], at
+        self._refers = True
+        return self.table.entry(index - _FIRST_DYNAMIC)[0], at
 
     def _string(self, at: int) -> tuple[bytes, int]:
         block = self._block
@@ -301,12 +430,20 @@ class FieldDecoder:
         end = at + length
         if end > len(block):
             raise IndexError
-        if byte & 0x80:
-            value = huffman.decode(block[at:end])
+        coded = block[at:end]
+        if byte & 0x80 == 0:
+            return coded, end
+        strings = self._strings
+        value = strings.get(coded)
+        if value is None:
+            value = huffman.decode(coded)
             if value is None:
                 raise Malformed
-            return value, end
-        return block[at:end], end
+            if length <= _STRING_LIMIT:
+                if len(strings) >= _STRINGS_LIMIT:
+                    strings.clear()
+                strings[coded] = value
+        return value, end
 
     def _integer(self, prefix: int, at: int) -> tuple[int, int]:
         """The rest of an integer whose prefix is all ones (RFC 7541 5.1)."""

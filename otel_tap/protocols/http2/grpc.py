@@ -9,6 +9,7 @@ the gRPC project. The text form of gRPC-Web (base64) is recognised, and not coun
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from otel_tap.exchange import Rpc
 from otel_tap.messages import UNKNOWN, Field, field_value
@@ -36,7 +37,7 @@ WEB = 1
 WEB_TEXT = 2
 
 
-def form(fields: tuple[Field, ...]) -> int | None:
+def form(fields: Sequence[Field]) -> int | None:
     """Which form of gRPC the content type of a message says; None: no gRPC."""
     value = field_value(fields, b"content-type")
     if value is None or not value.startswith(b"application/grpc"):

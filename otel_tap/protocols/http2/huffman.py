@@ -7,6 +7,8 @@ needs is made in a few milliseconds, all of it would take 4 MB. It knows no fiel
 
 from __future__ import annotations
 
+from typing import Any
+
 # Bits of the code of each octet, and of EOS at the end.
 _LENGTHS: tuple[int, ...] = (
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
@@ -24,7 +26,8 @@ _LENGTHS: tuple[int, ...] = (
 _EOS = 256
 _PADDING_LIMIT = 7  # bits of EOS that may fill up the last byte
 
-_Row = list[tuple[int, bytes]]
+# For each octet the row to go on with and the octets that are whole by then; empty until entered.
+_Row = list[Any]
 
 
 def _tree() -> list[list[int]]:
@@ -47,51 +50,48 @@ def _tree() -> list[list[int]]:
 
 
 _NODES = _tree()
-_DEAD = len(_NODES)  # the state behind EOS, which must not be sent
-_DEAD_STEP = (_DEAD, b"")
+_ROWS: list[_Row] = [[] for _ in _NODES]
+_STATES = {id(row): state for state, row in enumerate(_ROWS)}
+_START = _ROWS[0]
+_DEAD: _Row = []  # behind EOS, which must not be sent
+_DEAD.extend((_DEAD, b"") for _ in range(256))
 
 
 def _endings() -> frozenset[int]:
-    """States in which a string may end: a whole code, or padding with ones."""
+    """Rows (by id) at which a string may end: a whole code, or padding with ones."""
     node = 0
-    states = [0]
+    rows = [id(_START)]
     for _ in range(_PADDING_LIMIT):
         node = _NODES[node][1]
-        states.append(node)
-    return frozenset(states)
+        rows.append(id(_ROWS[node]))
+    return frozenset(rows)
 
 
 _ENDINGS = _endings()
-_ROWS: list[_Row] = [[] for _ in range(_DEAD)]
-_ROWS.append([_DEAD_STEP] * 256)
 
 
-def _step(state: int, byte: int) -> tuple[int, bytes]:
+def _step(state: int, byte: int) -> tuple[_Row, bytes]:
     node = state
     octets = []
     for shift in range(7, -1, -1):
         node = _NODES[node][byte >> shift & 1]
         if node < 0:
             if node == -1 - _EOS:
-                return _DEAD_STEP
+                return _DEAD, b""
             octets.append(-1 - node)
             node = 0
-    return node, bytes(octets)
+    return _ROWS[node], bytes(octets)
 
 
 def decode(data: bytes) -> bytes | None:
     """What `data` stands for; None if it is no Huffman coded string."""
-    state = 0
+    row = _START
     parts: list[bytes] = []
     append = parts.append
-    rows = _ROWS
     for byte in data:
-        try:
-            state, octets = rows[state][byte]
-        except IndexError:  # a row that was not entered before
-            rows[state].extend(_step(state, one) for one in range(256))
-            state, octets = rows[state][byte]
+        if not row:  # it was not entered before
+            state = _STATES[id(row)]
+            row.extend(_step(state, one) for one in range(256))
+        row, octets = row[byte]
         append(octets)
-    if state not in _ENDINGS:
-        return None
-    return b"".join(parts)
+    return b"".join(parts) if id(row) in _ENDINGS else None

@@ -13,7 +13,6 @@ from otel_tap.exchange import ExchangeError, Rpc
 from otel_tap.messages import (
     EMPTY_BODY,
     UNKNOWN,
-    UNKNOWN_FIELD,
     UNKNOWN_STATUS,
     Body,
     Field,
@@ -23,40 +22,19 @@ from otel_tap.messages import (
 )
 from otel_tap.protocols.content import ContentRules, ReadExchange
 from otel_tap.protocols.http2 import grpc
-from otel_tap.protocols.http2.fields import Section
+from otel_tap.protocols.http2.section import HEAD, TRAILERS, UNCERTAIN, Section
 from otel_tap.protocols.reading import ContentReader, response_reader
 
 ABSENT = 0
 UNDER_WAY = 1
 OVER = 2
 
-HEAD = 0
-TRAILERS = 1
-UNCERTAIN = 2  # its first field, which tells, is unknown
-
 VERSION = "2"
 
 _SWITCHED = 101
 _INTERIM_LIMIT = 16  # interim statuses that are kept
 
-_STATUS = re.compile(rb"[0-9]{3}")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-
-
-def place_of(section: Section) -> int:
-    """Whether a section is a head or trailers: only heads have pseudo-header fields, first."""
-    fields = section.fields
-    if not fields:
-        return UNCERTAIN if section.incomplete else TRAILERS
-    first = fields[0][0]
-    if first[:1] == b":":
-        return HEAD
-    if first != UNKNOWN_FIELD[0]:
-        return TRAILERS
-    for name, _ in fields:
-        if name[:1] == b":":
-            return HEAD
-    return UNCERTAIN
 
 
 class Half:
@@ -226,30 +204,34 @@ class Stream:
         self.target = request.target
         self.interim = (_SWITCHED,)
         self._adopted = request
-        self._look_for_grpc(request.fields)
+        self._look_for_grpc(grpc.form(request.fields))
 
     # Field sections.
 
     def request_section(self, section: Section) -> None:
         """The next section of the request."""
         half = self.request
-        place = place_of(section)
+        place = section.place
         if place == UNCERTAIN and not half.hidden:
             place = TRAILERS if half.known else HEAD
         half.incomplete = half.incomplete or section.incomplete
         if place == HEAD and not half.known:
             half.begin()
-            self._request_head(section.fields)
-            self._look_for_grpc(half.fields)
+            method, target, half.fields = section.request_head
+            if method is not None:
+                self.method = method
+            if target is not None:
+                self.target = target
+            self._look_for_grpc(section.form)
         elif place == TRAILERS:
-            half.trailers += tuple(field for field in section.fields if field[0][:1] != b":")
+            half.trailers += section.trailers
         else:
             half.incomplete = True
 
     def response_section(self, section: Section, begin_ns: int, wire: int, *, ends: bool) -> None:
         """The next section of the response, `wire` bytes; `ends`: its last one."""
         half = self.response
-        place = place_of(section)
+        place = section.place
         half.incomplete = half.incomplete or section.incomplete
         tentative = half.known and self.status == UNKNOWN_STATUS and not half.content_moved
         if place == UNCERTAIN:
@@ -264,9 +246,9 @@ class Stream:
             else:
                 place = HEAD
         if place == TRAILERS:
-            half.trailers += tuple(field for field in section.fields if field[0][:1] != b":")
+            half.trailers += section.trailers
             return
-        status, fields = _response_head(section.fields)
+        status, fields = section.response_head
         if 100 <= status < 200 and not ends:
             if len(self.interim) < _INTERIM_LIMIT:
                 self.interim += (status,)
@@ -279,7 +261,7 @@ class Stream:
         half.wire = wire  # interim responses are not part of it
         half.fields = fields
         self.status = status
-        self._look_for_grpc(fields)
+        self._look_for_grpc(section.form)
         if self.grpc is None:
             self._read_response()
 
@@ -302,37 +284,9 @@ class Stream:
         if half.reading is not None and (half.hidden or half.content_moved):
             half.reading.lost()
 
-    def _request_head(self, fields: list[Field]) -> None:
-        method = path = authority = None
-        plain = []
-        for field in fields:
-            name, value = field
-            if name[:1] != b":":
-                plain.append(field)
-                continue
-            if plain:  # unknown ones before it were of its kind, for that comes first
-                plain = [one for one in plain if one != UNKNOWN_FIELD]
-            if name == b":method":
-                method = value if method is None else method
-            elif name == b":path":
-                path = value if path is None else path
-            elif name == b":authority":
-                authority = value if authority is None else authority
-        if method is not None:
-            self.method = method
-        target = path
-        if target is None and method == b"CONNECT":
-            target = authority
-        if target is not None:
-            self.target = target
-        kept = tuple(plain)
-        if authority is not None and field_value(kept, b"host") is None:
-            kept = ((b"host", authority), *kept)
-        self.request.fields = kept
-
-    def _look_for_grpc(self, fields: tuple[Field, ...]) -> None:
+    def _look_for_grpc(self, form: int | None) -> None:
         if self.grpc is None:
-            self.grpc = grpc.form(fields)
+            self.grpc = form
         if self.grpc is None or self.grpc == grpc.WEB_TEXT:
             return
         for half in (self.request, self.response):
@@ -397,15 +351,3 @@ class Stream:
             self.request.messages,
             self.response.messages,
         )
-
-
-def _response_head(fields: list[Field]) -> tuple[int, tuple[Field, ...]]:
-    status = UNKNOWN_STATUS
-    plain = []
-    for field in fields:
-        name, value = field
-        if name[:1] != b":":
-            plain.append(field)
-        elif name == b":status" and _STATUS.fullmatch(value):
-            status = int(value)
-    return status, tuple(plain)

@@ -14,8 +14,8 @@ from __future__ import annotations
 from otel_tap.exchange import Exchange, ExchangeError, Position, Role
 from otel_tap.messages import Request, field_value
 from otel_tap.protocols import Carrier
-from otel_tap.protocols.http2.fields import Section
 from otel_tap.protocols.http2.frames import REQUESTS, RESPONSES
+from otel_tap.protocols.http2.section import Section
 from otel_tap.protocols.http2.stream import ABSENT, OVER, UNDER_WAY, Half, Stream
 
 OPEN_LIMIT = 1024  # streams of one connection; then the oldest is emitted as it is

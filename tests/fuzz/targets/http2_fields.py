@@ -11,7 +11,8 @@ from __future__ import annotations
 import hpack
 
 from otel_tap.messages import UNKNOWN
-from otel_tap.protocols.http2.fields import SECTION_LIMIT, FieldDecoder, Malformed, Section
+from otel_tap.protocols.http2.fields import SECTION_LIMIT, FieldDecoder, Malformed
+from otel_tap.protocols.http2.section import Section
 
 SEEDS = (
     b"\x82\x84\x87\x41\x01h",
