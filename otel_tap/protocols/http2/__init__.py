@@ -110,21 +110,7 @@ class _Wires(FrameListener):
         """A frame that is not content."""
         kind = frame.kind
         if kind == HEADERS:
-            if not frame.flags & END_HEADERS or len(frame.payload) < frame.length:
-                self._block_begins(side, frame)
-                return
-            # Nearly all sections are in one frame, and whole.
-            section = self._decoders[side].decode(block_of(frame)[0])
-            reader = self.readers[side]
-            self._streams.tid = reader.tid
-            self._streams.section(
-                side,
-                frame.stream_id,
-                section,
-                reader.began_ns,
-                _FRAME_HEADER + frame.length,
-                ends=bool(frame.flags & END_STREAM),
-            )
+            self._block_begins(side, frame)
         elif kind == CONTINUATION:
             block = self._blocks[side]
             if block is not None:
@@ -142,6 +128,14 @@ class _Wires(FrameListener):
             self._block_begins(side, frame)
         elif kind == GOAWAY and side == RESPONSES and len(frame.payload) >= 4:
             self._streams.refuse_beyond(int.from_bytes(frame.payload[:4]) & _STREAM_BITS)
+
+    def section(self, side: int, stream_id: int, block: bytes, wire: int, *, ends: bool) -> None:
+        """A field section in a frame of its own."""
+        section = self._decoders[side].decode(block)
+        reader = self.readers[side]
+        streams = self._streams
+        streams.tid = reader.tid
+        streams.section(side, stream_id, section, reader.began_ns, wire, ends=ends)
 
     def content(
         self,
@@ -290,7 +284,8 @@ class Http2(Protocol):
         # A write began when it was entered, a read when it returned.
         reader = self._readers[side]
         reader.data(event, event.begin_ktime_ns if direction == 1 else event.ktime_ns)
-        self._look(side, reader)
+        if reader.seeking or streams.responses_pass or self._wires.broken:
+            self._look(side, reader)
 
     def gap(self, direction: Direction, ktime_ns: int, length: int) -> None:
         """The next `length` bytes of one stream are unknown."""

@@ -60,6 +60,8 @@ _FLAGS = (
     END_HEADERS,
 )
 _WANTED = frozenset({HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION})
+# Those of a HEADERS frame that holds more or less than a section.
+_SECTION_FLAGS = END_HEADERS | PADDED | HAS_PRIORITY
 _WITH_BLOCK = (HEADERS, PUSH_PROMISE, CONTINUATION)
 
 _SEEK = 0
@@ -95,7 +97,11 @@ class FrameListener:
     __slots__ = ()
 
     def frame(self, side: int, frame: Frame) -> None:
-        """A frame that is not content."""
+        """A frame that is neither content nor a `section`."""
+        raise NotImplementedError
+
+    def section(self, side: int, stream_id: int, block: bytes, wire: int, *, ends: bool) -> None:
+        """A HEADERS frame of `wire` bytes with a whole field section and nothing else: most are."""
         raise NotImplementedError
 
     def content(
@@ -247,6 +253,7 @@ class FrameReader:
         "_stream_id",
         "_torn",
         "began_ns",
+        "seeking",
         "tid",
     )
 
@@ -269,11 +276,7 @@ class FrameReader:
         self._continued = 0  # the stream of which a CONTINUATION must follow
         self.began_ns = 0
         self.tid = 0
-
-    @property
-    def seeking(self) -> bool:
-        """Whether framing is lost."""
-        return self._state == _SEEK
+        self.seeking = False  # framing is lost
 
     def data(self, event: DataEvent, begin_ktime_ns: int) -> None:
         """The next bytes of the stream."""
@@ -285,6 +288,7 @@ class FrameReader:
                 self._listener.framing_lost(self._side, len(payload))
                 return
             self._state = state = _FRAMES
+            self.seeking = False
             self._guessed = True
             self._continued = 0
         elif state == _DONE:
@@ -316,9 +320,11 @@ class FrameReader:
     def stop(self) -> None:
         """No frame follows."""
         self._state = _DONE
+        self.seeking = False
 
     def _lose(self, length: int) -> None:
         self._state = _SEEK
+        self.seeking = True
         self._rest = 0
         self._continued = 0
         self._held.clear()
@@ -382,24 +388,29 @@ class FrameReader:
             self._continued = 0
             if kind in _WITH_BLOCK and not flags & END_HEADERS:
                 self._continued = stream_id
+            stop = at + length
             if kind == DATA:
-                if length == 0:
+                if length == 0 or (stop <= size and not flags & PADDED):
                     self._listener.content(
                         self._side,
                         stream_id,
-                        b"",
-                        0,
-                        0,
-                        _HEADER_SIZE,
-                        ends=bool(flags & END_STREAM),
+                        payload,
+                        at,
+                        stop,
+                        _HEADER_SIZE + length,
+                        ends=flags & END_STREAM != 0,
                     )
+                    at = stop
                     continue
                 self._extra = _HEADER_SIZE
                 self._pad = _PAD_UNREAD if flags & PADDED else 0
-            elif kind in _WANTED and size - at >= length:
-                frame = Frame(kind, flags, stream_id, payload[at : at + length], length)
-                at += length
-                self._listener.frame(self._side, frame)
+            elif kind in _WANTED and stop <= size:
+                part = payload[at:stop]
+                at = stop
+                if kind == HEADERS:
+                    self._tell_headers(flags, stream_id, part, length)
+                else:
+                    self._listener.frame(self._side, Frame(kind, flags, stream_id, part, length))
                 continue
             self._kind = kind
             self._flags = flags
@@ -424,9 +435,19 @@ class FrameReader:
         payload = bytes(self._buffer)
         self._buffer = bytearray()
         self._torn = False
-        self._listener.frame(
-            self._side, Frame(self._kind, self._flags, self._stream_id, payload, self._length)
-        )
+        kind, flags, stream_id, length = self._kind, self._flags, self._stream_id, self._length
+        if kind == HEADERS:
+            self._tell_headers(flags, stream_id, payload, length)
+        else:
+            self._listener.frame(self._side, Frame(kind, flags, stream_id, payload, length))
+
+    def _tell_headers(self, flags: int, stream_id: int, payload: bytes, length: int) -> None:
+        if flags & _SECTION_FLAGS == END_HEADERS and len(payload) == length:
+            self._listener.section(
+                self._side, stream_id, payload, _HEADER_SIZE + length, ends=flags & END_STREAM != 0
+            )
+        else:
+            self._listener.frame(self._side, Frame(HEADERS, flags, stream_id, payload, length))
 
     def _read_content(self, payload: bytes, at: int, size: int) -> int:
         if self._pad == _PAD_UNREAD:

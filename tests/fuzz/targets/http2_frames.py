@@ -38,6 +38,9 @@ class _Heard(FrameListener):
         except Malformed:
             self.all.append((frame, None))
 
+    def section(self, side: int, *facts: Any, **more: Any) -> None:
+        self.all.append(("section", facts, more))
+
     def content(self, side: int, *facts: Any, **more: Any) -> None:
         self.all.append(("content", facts, more))
 
