@@ -54,6 +54,8 @@ _SCHEMES = frozenset(
     b"negotiate ntlm oauth privatetoken scram-sha-1 scram-sha-256 sharedkey token vapid".split()
 )
 
+_EQUALS, _AT, _PERCENT = b"=@%"
+
 _MAX_MEMO = 2048
 _MAX_MEMO_NAME = 64  # bytes; longer names are decided anew each time
 
@@ -143,7 +145,7 @@ class Redactor:
     def target(self, target: bytes) -> bytes:
         """A request target of any form without user information and secret parameters."""
         try:
-            if b"@" in target and target[:1] != b"/" and b"//" not in target:
+            if _AT in target and target[:1] != b"/" and b"//" not in target:
                 return redact_authority(target)
             return redact_url(target, self._names)
         except Exception:  # noqa: BLE001 -- whatever failed, the target must not pass
@@ -153,7 +155,7 @@ class Redactor:
     def _redact_request(self, request: Request) -> Request:
         target = request.target
         # The commonest target of all is decided without a call.
-        if b"=" in target or b"@" in target or b"%" in target:
+        if _EQUALS in target or _AT in target or _PERCENT in target:
             new_target = self.target(target)
         else:
             new_target = target
@@ -233,7 +235,7 @@ class Redactor:
         if action is None:
             action = self._decide(name)
         if action == _AUTHORITY:
-            return value if b"@" not in value else redact_authority(value)
+            return value if _AT not in value else redact_authority(value)
         if action == _KEEP or not value or value == REDACTED:
             return value
         if action == _REPLACE:

@@ -37,11 +37,13 @@ _SERVER = Role.SERVER
 class _Group:
     """Records of one signal that wait, by Resource."""
 
-    __slots__ = ("by_resource", "count", "signal", "size")
+    __slots__ = ("by_resource", "count", "records", "resource", "signal", "size")
 
     def __init__(self, signal: Signal) -> None:
         self.signal = signal
         self.by_resource: dict[bytes, list[bytes]] = {}
+        self.resource = b""  # of the last record; `records` are its
+        self.records: list[bytes] = []
         self.count = 0
         self.size = 0
 
@@ -58,6 +60,7 @@ class _Group:
             pieces += (_SCHEMA_URL, _SCHEMA_URL)
         request = b"".join(pieces)
         self.by_resource.clear()
+        self.resource = b""
         self.count = self.size = 0
         return request
 
@@ -90,17 +93,19 @@ class Batcher:
 
     def add(self, exchange: Exchange, origin: Origin) -> None:
         """One finished exchange; the encoder redacts what it takes of it."""
-        if exchange.role is _SERVER and not self._settle(exchange):
+        if (
+            exchange.role is _SERVER
+            and exchange.connection.connection_id not in self._settled
+            and not self._settle(exchange)
+        ):
             due = exchange.observed_ktime_ns + _SETTLE_NS
             self._waiting.append((due, exchange, origin))
         else:
             self._add(exchange, origin)
 
     def _settle(self, exchange: Exchange) -> bool:
-        """Whether it is known if the client's end of this connection is tapped here."""
+        """Whether it is known if the client's end is tapped here, at a first exchange."""
         connection = exchange.connection
-        if connection.connection_id in self._settled:
-            return True
         if len(self._settled) >= _MAX_SETTLED:
             del self._settled[next(iter(self._settled))]
         self._settled[connection.connection_id] = None
@@ -122,17 +127,23 @@ class Batcher:
 
     def _put(self, group: _Group, resource: bytes, record: bytes) -> None:
         size = group.size + len(record)
-        if size + len(resource) > MAX_CHUNK_BYTES and group.count:
+        count = group.count
+        if size + len(resource) > MAX_CHUNK_BYTES and count:
             self._send(group)
             size = len(record)
-        records = group.by_resource.get(resource)
-        if records is None:
-            records = group.by_resource[resource] = []
-            size += len(resource) + _GROUP_OVERHEAD
-        records.append(record)
+            count = 0
+        # Most often it is that of the record before: an object that is known needs no hash.
+        if resource is not group.resource:
+            records = group.by_resource.get(resource)
+            if records is None:
+                records = group.by_resource[resource] = []
+                size += len(resource) + _GROUP_OVERHEAD
+            group.resource = resource
+            group.records = records
+        group.records.append(record)
         group.size = size
-        group.count += 1
-        if group.count >= self._max_records:
+        group.count = count = count + 1
+        if count >= self._max_records:
             self._send(group)
 
     def _send(self, group: _Group) -> None:

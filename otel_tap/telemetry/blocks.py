@@ -27,8 +27,8 @@ _SERVER = Role.SERVER
 Fragment = tuple[bytes, bytes]
 """Encoded fields of a span, and of a log record."""
 
-Common = tuple[bytes, bytes, bytes, bytes]
-"""The same, and what stands before and behind the target in the display line, as a format."""
+Common = tuple[bytes, bytes, bytes, bytes, bytes]
+"""The same, and what stands in the display line before the target, behind it, and at the end."""
 
 ShapeKey = tuple[bytes, int, str, bool, object]
 """Method, status, version, reused, error (with what is said of a call): what exchanges of a block
@@ -110,12 +110,13 @@ class Blocks:
             self._forget()
         self._shaped_count += 1
         shape = self._shapes.of(exchange, method, block.location)
-        before, after = display(exchange)
+        before, after, last = display(exchange)
         shaped = (
             block.attributes[0] + block.client[0] + shape.span,
             block.attributes[1] + block.client[1] + shape.log,
             before,
             after,
+            last,
         )
         block.shaped[key] = shaped
         return shaped
@@ -129,20 +130,20 @@ class Blocks:
         self._shaped_count = 0
 
 
-def display(exchange: Exchange) -> tuple[bytes, bytes]:
-    """`GET /x 200 12 ms`, for people: what stands before the target, and a format for the rest.
+def display(exchange: Exchange) -> tuple[bytes, bytes, bytes]:
+    """`GET /x 200 12 ms`, for people: what stands before the target, behind it, behind the time.
 
     Of a call: `pkg.Service/Method OK 12 ms`, the method in the place of the target. Everything in
-    it stands in attributes too. The format takes whole milliseconds.
+    it stands in attributes too.
     """
     request, response = exchange.request, exchange.response
     error = b"" if exchange.error is None else b" " + exchange.error.value.encode()
     if exchange.rpc is not None:
         http_status = UNKNOWN_STATUS if response is None else response.status
-        return b"", b" %s %%d ms%s" % (display_status(exchange.rpc, http_status), error)
+        return b"", b" %s " % display_status(exchange.rpc, http_status), error
     method = b"?" if request is None else request.method[:_MAX_DISPLAYED_METHOD]
     status = b"-" if response is None or response.status < 0 else b"%d" % response.status
-    return method + b" ", b" %s %%d ms%s" % (status, error)
+    return method + b" ", b" %s " % status, error
 
 
 def _tagged(attributes: list[bytes]) -> Fragment:

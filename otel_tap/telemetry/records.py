@@ -52,11 +52,23 @@ _LINE_PREFIXES = [
 _MAX_BODY = 550_000
 _MAX_DISPLAYED = 512  # bytes of a target in the display line
 
+_EQUALS, _AT, _PERCENT = b"=@%"
+
 _NO_FIELDS: dict[bytes, bytes] = {}
 
 # Members of an enumeration are looked up slowly on its class.
 _CLIENT = Role.CLIENT
 _TRUNCATED = ExchangeError.TRUNCATED
+
+
+# Durations as they are shown.
+_MILLISECONDS = [b"%d ms" % number for number in range(1000)]
+
+
+def _milliseconds(duration_ns: int) -> bytes:
+    """A duration in whole milliseconds, for people."""
+    number = duration_ns // 1_000_000
+    return _MILLISECONDS[number] if number < 1000 else b"%d ms" % number
 
 
 Encoded = tuple[bytes, bytes]
@@ -160,7 +172,9 @@ class RecordEncoder:
         if self._logs:
             if self._bodies_asked:
                 attributes += self._bodies(exchange)
-            line = common[2] + shown[:_MAX_DISPLAYED] + common[3] % (duration_ns // 1_000_000)
+            _, fixed, before, after, last = common
+            shown = shown[:_MAX_DISPLAYED]
+            line = b"".join((before, shown, after, _milliseconds(duration_ns), last))
             if not line.isascii():
                 line = utf8(line)
             numbers = _LOG_NUMBERS(
@@ -172,7 +186,7 @@ class RecordEncoder:
                     numbers,
                     _LINE_PREFIXES[len(line)],
                     line,
-                    common[1],
+                    fixed,
                     LOG_ATTRIBUTE.join(attributes),
                 )
             )
@@ -196,7 +210,7 @@ class RecordEncoder:
         """What is said of an exchange whose request is known; and where it went, for display."""
         target = request.target
         # The commonest targets of all are decided without a call.
-        if b"=" in target or b"@" in target or b"%" in target:
+        if _EQUALS in target or _AT in target or _PERCENT in target:
             target = self._redactor.target(target)
         name = request.method
         method = self._methods.get(name)
@@ -269,8 +283,8 @@ class RecordEncoder:
         if exchange.rpc is not None and is_method(exchange.rpc.method):
             target = exchange.rpc.method
         shape = self._shapes.of(exchange, method, location)
-        before, after = display(exchange)
-        return (span + shape.span, log + shape.log, before, after), target
+        before, after, last = display(exchange)
+        return (span + shape.span, log + shape.log, before, after, last), target
 
     def _bodies(self, exchange: Exchange) -> list[bytes]:
         messages: list[tuple[str, Request | Response | None]] = [
