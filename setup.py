@@ -17,15 +17,16 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# What runs for every event or exchange. Not messages.py and exchange.py: the attributes of their
-# dataclasses are Final, which compiled dataclasses cannot set.
+# What runs for every event or exchange.
 COMPILED = (
     "otel_tap/capture/ring.py",
     "otel_tap/capture/wire.py",
     "otel_tap/connections.py",
     "otel_tap/events.py",
+    "otel_tap/exchange.py",
     "otel_tap/filters.py",
     "otel_tap/genai/*.py",
+    "otel_tap/messages.py",
     "otel_tap/pipeline.py",
     "otel_tap/privacy/bodies.py",
     "otel_tap/privacy/content.py",

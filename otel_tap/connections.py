@@ -263,7 +263,8 @@ class Connections:
                     return
                 payload = payload[known:]
                 # Where its record began says nothing of what is left of it.
-                event = event._replace(
+                event = replace(
+                    event,
                     offset=expected,
                     length=event.length - known,
                     payload=payload,

@@ -37,22 +37,44 @@ class ExchangeError(StrEnum):
     AGENT_STOPPED = "agent_stopped"  # not an error of the exchange: the agent ended first
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Connection:
     """What is known of the connection that carried an exchange."""
 
-    connection_id: int
-    tgid: int
-    tls: TlsLibrary
-    evidence: PeerEvidence
-    local: Address | None
-    peer: Address | None
-    iss: int  # TCP initial sequence numbers as this end computes them, 0 unknown
-    irs: int
-    from_start: bool
+    connection_id: Final[int]
+    tgid: Final[int]
+    tls: Final[TlsLibrary]
+    evidence: Final[PeerEvidence]
+    local: Final[Address | None]
+    peer: Final[Address | None]
+    iss: Final[int]  # TCP initial sequence numbers as this end computes them, 0 unknown
+    irs: Final[int]
+    from_start: Final[bool]
+
+    def __init__(
+        self,
+        connection_id: int,
+        tgid: int,
+        tls: TlsLibrary,
+        evidence: PeerEvidence,
+        local: Address | None,
+        peer: Address | None,
+        iss: int,
+        irs: int,
+        from_start: bool,
+    ) -> None:
+        self.connection_id = connection_id
+        self.tgid = tgid
+        self.tls = tls
+        self.evidence = evidence
+        self.local = local
+        self.peer = peer
+        self.iss = iss
+        self.irs = irs
+        self.from_start = from_start
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Position:
     """Where in the request stream an exchange began; the same at both ends.
 
@@ -64,8 +86,16 @@ class Position:
     kind: Final[str]
     offset: Final[int | None]
 
+    def __init__(
+        self,
+        kind: str,
+        offset: int | None,
+    ) -> None:
+        self.kind = kind
+        self.offset = offset
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class Rpc:
     """What an exchange says as a gRPC call. Counts are None where a loss makes them unknown.
 
@@ -82,8 +112,28 @@ class Rpc:
     response_messages: Final[int | None]
     response_message_bytes: Final[int | None]
 
+    def __init__(
+        self,
+        method: bytes,
+        web: bool,
+        status: int | None,
+        timeout_ns: int | None,
+        request_messages: int | None,
+        request_message_bytes: int | None,
+        response_messages: int | None,
+        response_message_bytes: int | None,
+    ) -> None:
+        self.method = method
+        self.web = web
+        self.status = status
+        self.timeout_ns = timeout_ns
+        self.request_messages = request_messages
+        self.request_message_bytes = request_message_bytes
+        self.response_messages = response_messages
+        self.response_message_bytes = response_message_bytes
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class GenAi:
     """What an exchange says as a call of a generative model. None where it says nothing.
 
@@ -101,8 +151,30 @@ class GenAi:
     finish_reasons: Final[tuple[str, ...]]
     usage: Final[tuple[tuple[str, int], ...]]  # tokens, by their convention
 
+    def __init__(
+        self,
+        operation: str,
+        provider: str,
+        request_model: str | None,
+        stream: bool,
+        parameters: tuple[tuple[str, int | float], ...],
+        response_model: str | None,
+        response_id: str | None,
+        finish_reasons: tuple[str, ...],
+        usage: tuple[tuple[str, int], ...],
+    ) -> None:
+        self.operation = operation
+        self.provider = provider
+        self.request_model = request_model
+        self.stream = stream
+        self.parameters = parameters
+        self.response_model = response_model
+        self.response_id = response_id
+        self.finish_reasons = finish_reasons
+        self.usage = usage
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class Exchange:
     """At least one of `request` and `response` is known. Times are ktime_ns."""
 
@@ -119,11 +191,47 @@ class Exchange:
     reused: Final[bool]  # not the first exchange of its connection
     position: Final[Position]
     error: Final[ExchangeError | None]
-    rpc: Final[Rpc | None] = None
+    rpc: Final[Rpc | None]
     # Not an exchange of its own, but what followed this one: it is the handshake, told before. It
     # began when the handshake did; the end is that of the session or the message.
-    websocket: Final[Session | Message | None] = None
-    genai: Final[GenAi | None] = None
+    websocket: Final[Session | Message | None]
+    genai: Final[GenAi | None]
+
+    def __init__(
+        self,
+        role: Role,
+        connection: Connection,
+        tid: int,
+        request: Request | None,
+        response: Response | None,
+        start_ktime_ns: int,
+        request_end_ktime_ns: int,
+        response_start_ktime_ns: int,
+        end_ktime_ns: int,
+        observed_ktime_ns: int,
+        reused: bool,
+        position: Position,
+        error: ExchangeError | None,
+        rpc: Rpc | None = None,
+        websocket: Session | Message | None = None,
+        genai: GenAi | None = None,
+    ) -> None:
+        self.role = role
+        self.connection = connection
+        self.tid = tid
+        self.request = request
+        self.response = response
+        self.start_ktime_ns = start_ktime_ns
+        self.request_end_ktime_ns = request_end_ktime_ns
+        self.response_start_ktime_ns = response_start_ktime_ns
+        self.end_ktime_ns = end_ktime_ns
+        self.observed_ktime_ns = observed_ktime_ns
+        self.reused = reused
+        self.position = position
+        self.error = error
+        self.rpc = rpc
+        self.websocket = websocket
+        self.genai = genai
 
     @property
     def lost_bytes(self) -> int:

@@ -74,7 +74,6 @@ _SKIPPED = 1 + LOSS_REASONS.index(LossReason.SKIPPED)
 
 _DATA_SIZE = DATA_RECORD.size
 _unpack_data = DATA_RECORD.unpack_from
-_new = tuple.__new__
 
 _DIRECTIONS = (Direction.INGRESS, Direction.EGRESS)
 _TLS = (TlsLibrary.NONE, TlsLibrary.OPENSSL)
@@ -215,22 +214,18 @@ def decode_at(buffer: mmap.mmap | bytes, at: int, size: int) -> Event:
                 if captured > size - _DATA_SIZE or captured > length:
                     _refuse(f"{captured} of {length} bytes in a record of {size}")
                 begin = at + _DATA_SIZE
-                # Past the Python-level constructor of a named tuple: half its cost.
-                return _new(
-                    DataEvent,
-                    (
-                        ktime_ns,
-                        begin_ktime_ns,
-                        connection_id,
-                        tgid,
-                        tid,
-                        _DIRECTIONS[direction],
-                        offset,
-                        length,
-                        buffer[begin : begin + captured],
-                        tcp_position,
-                        reason == _SKIPPED,
-                    ),
+                return DataEvent(
+                    ktime_ns,
+                    begin_ktime_ns,
+                    connection_id,
+                    tgid,
+                    tid,
+                    _DIRECTIONS[direction],
+                    offset,
+                    length,
+                    buffer[begin : begin + captured],
+                    tcp_position,
+                    reason == _SKIPPED,
                 )
         record = memoryview(buffer[at : at + size])
         return _DECODERS[HEADER.unpack_from(record)[0]](record)

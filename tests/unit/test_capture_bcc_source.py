@@ -1,5 +1,6 @@
 """What user space makes of the kernel side's events: confirmed, completed, or left out."""
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -147,7 +148,7 @@ def test_every_event_survives_a_recording():
         opened()._replace(local=HERE, peer=Address("2001:db8::1", 443)),
         opened()._replace(fd=-1),
         data(ID),
-        data(ID)._replace(length=9, skipped=True, offset=1 << 40),
+        replace(data(ID), length=9, skipped=True, offset=1 << 40),
         ConnectionClosed(4, ID, LIFE, TGID, CloseReason.RESET, 1, 2, 3, 4),
         process,
         ProcessExited(6, TGID),

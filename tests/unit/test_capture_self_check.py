@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_difference_names_the_call_and_never_its_content(change, said):
     events = truth()
     event = events[2]
     assert isinstance(event, DataEvent)
-    events[2] = event._replace(**change)
+    events[2] = replace(event, **change)
     assert difference(MOVED, events) == said
 
 
@@ -100,7 +101,7 @@ def test_events_of_a_child_and_of_its_sockets_are_taken_out():
     checks = SelfChecks()
     session = checks.start("/nonexistent/libssl.so.3")
     tgid = session.process.pid
-    mine = [event._replace(tgid=tgid) for event in truth()]
+    mine = [replace(event, tgid=tgid) for event in truth()]
     of_its_socket = ConnectionClosed(0, 0, CLIENT + 100, 0, CloseReason.CLOSED)
     others = [
         ProcessStarted(0, tgid + 1, 1, 0, 0, "curl", "/usr/bin/curl"),

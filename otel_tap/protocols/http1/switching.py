@@ -7,6 +7,7 @@ must not know how HTTP/1 found out.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Exchange
@@ -84,6 +85,6 @@ def behind(event: DataEvent, at: int) -> DataEvent:
     """What is behind the first `at` bytes of the payload."""
     # Where its record began says nothing of what is left of it.
     payload = event.payload[at:]
-    return event._replace(
-        offset=event.offset + at, length=len(payload), payload=payload, tcp_position=-1
+    return replace(
+        event, offset=event.offset + at, length=len(payload), payload=payload, tcp_position=-1
     )
