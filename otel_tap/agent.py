@@ -231,7 +231,11 @@ class Agent:
                 capture.ring_size,
                 self._report,
                 self._recorder.take if self._recorder is not None else None,
-                core=partial(load_core, placement=capture.placement),
+                core=partial(
+                    load_core,
+                    placement=capture.placement,
+                    watched=self._on_exchange is not None,
+                ),
             )
         except BaseException:
             if self._recorder is not None:
@@ -316,7 +320,7 @@ class Agent:
             self._har.add(exchange, origin, self.unix_offset_ns)
 
     def run_once(self) -> None:
-        """Take what is there through the pipeline; waits 100 ms at most."""
+        """Take what is there through the pipeline; waits 250 ms at most."""
         if self._source is None or self._pipeline is None:
             raise RuntimeError("the agent was not started")
         if self._waits_for_sink():

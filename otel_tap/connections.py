@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from otel_tap.events import (
     CloseReason,
@@ -37,15 +38,16 @@ from otel_tap.protocols.http1.head import HeadParser
 __all__ = ["Connections", "Counters"]
 
 CONNECTION_LIMIT = 262_144
-FORGET_NS = 3_600 * 1_000_000_000
-LINGER_NS = 1_000_000_000  # after CLOSED or RESET, reads of what the kernel had buffered may follow
-_SCAN_NS = 1_000_000_000
-BINDING_NS = 500_000_000  # for how long an exchange waits to learn the socket of its session
+FORGET_NS: Final = 3_600 * 1_000_000_000
+# After CLOSED or RESET, reads of what the kernel had buffered may follow.
+LINGER_NS: Final = 1_000_000_000
+_SCAN_NS: Final = 1_000_000_000
+BINDING_NS: Final = 500_000_000  # for how long an exchange waits to learn the socket of its session
 
-_UNSEEN = -1
+_UNSEEN: Final = -1
 
 # A member of an enumeration is looked up slowly on its class.
-_EGRESS = Direction.EGRESS
+_EGRESS: Final = Direction.EGRESS
 
 
 class ConnectionState:

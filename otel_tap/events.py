@@ -54,7 +54,7 @@ class LossReason(StrEnum):
     UNRECORDED = "unrecorded"  # of a recording: its disk could not take them
 
 
-NOT_WANTED = frozenset({LossReason.FILTERED, LossReason.MUTED, LossReason.SKIPPED})
+NOT_WANTED: Final = frozenset({LossReason.FILTERED, LossReason.MUTED, LossReason.SKIPPED})
 """Reasons that are no loss: nobody asked for these bytes."""
 
 

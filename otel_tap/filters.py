@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
+from typing import Final
 
 from otel_tap.errors import ConfigError
 from otel_tap.exchange import Exchange
@@ -28,16 +29,16 @@ from otel_tap.origin import Origin
 
 PROCESS_NAMES = ("pid", "comm", "exe", "user", "container", "pod")
 EXCHANGE_NAMES = ("host", "method", "path", "status")
-NAMES = PROCESS_NAMES + EXCHANGE_NAMES
+NAMES: Final = PROCESS_NAMES + EXCHANGE_NAMES
 
-_MAX_COMM = 15  # TASK_COMM_LEN without its terminator
+_MAX_COMM: Final = 15  # TASK_COMM_LEN without its terminator
 
 _ProcessTest = Callable[[Origin], bool]
 _ExchangeTest = Callable[[Exchange], bool]
 
-_CONTAINER = re.compile(r"[0-9a-f]{1,64}\Z")
-_STATUS = re.compile(r"(?:([1-9])[xX]{2}|([1-9]\d\d)(?:-([1-9]\d\d))?)\Z")
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token of RFC 9110
+_CONTAINER: Final = re.compile(r"[0-9a-f]{1,64}\Z")
+_STATUS: Final = re.compile(r"(?:([1-9])[xX]{2}|([1-9]\d\d)(?:-([1-9]\d\d))?)\Z")
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token of RFC 9110
 
 
 class ExchangeFilter:

@@ -20,10 +20,10 @@ Field = tuple[bytes, bytes]
 UNKNOWN_FIELD: Field = (b"?", b"?")
 """Stands for a field that moved but cannot be known; "?" is not a character of names."""
 
-UNKNOWN = b"?"
+UNKNOWN: Final = b"?"
 """A method or target that moved but cannot be known."""
 
-UNKNOWN_STATUS = -1
+UNKNOWN_STATUS: Final = -1
 
 
 @dataclass(init=False, slots=True)
@@ -49,7 +49,7 @@ class Body:
         self.truncated = truncated
 
 
-EMPTY_BODY = Body(b"", 0, False)
+EMPTY_BODY: Final = Body(b"", 0, False)
 
 
 @dataclass(init=False, slots=True)

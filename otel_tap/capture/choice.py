@@ -63,10 +63,15 @@ Loader = Callable[[int, Report, Tee | None], HostSource]
 
 
 def load_core(
-    ring_bytes: int, report: Report, tee: Tee | None, placement: Placement = "auto"
+    ring_bytes: int,
+    report: Report,
+    tee: Tee | None,
+    placement: Placement = "auto",
+    *,
+    watched: bool = False,
 ) -> HostSource:
     """Through libbpf, compiled beforehand; needs BTF."""
-    return LiveSource(ring_bytes, report, tee=tee, placement=placement)
+    return LiveSource(ring_bytes, report, tee=tee, placement=placement, watched=watched)
 
 
 def load_bcc(ring_bytes: int, report: Report, tee: Tee | None) -> HostSource:

@@ -16,8 +16,10 @@ from otel_tap.capture.taps import LibraryTaps
 from otel_tap.capture.wire import DATA_RECORD, decode_at
 from otel_tap.events import DataEvent, Direction, Event, EventsLost, LossReason, ProcessStarted
 
-# No wake-up per event: while there is traffic the ring is looked at every 30 ms, else rarer.
-_BUSY_WAIT_S = 0.03
+# No wake-up per event: the ring is looked at by a timer, besides when it fills. Each time the
+# processor has to warm to the work again, so where nobody watches it is left for longer.
+_WAIT_S = 0.25
+_WATCHED_WAIT_S = 0.03  # while there is traffic
 _IDLE_WAIT_S = 0.1
 _IDLE_AFTER = 20  # empty looks in a row
 _BATCH = 256  # what is decoded stays in the processor's cache until it is read: 10 % less work
@@ -27,13 +29,14 @@ _EARLY_WAIT_S = 0.003
 
 def _while_drained() -> None:
     """Wait for events that another thread drains."""
-    time.sleep(_BUSY_WAIT_S)
+    time.sleep(_WATCHED_WAIT_S)
 
 
 class LiveSource:
     """Loads, attaches and drains; the live `EventSource`.
 
-    `tee` gets every event with the bytes of its record, for recordings.
+    `tee` gets every event with the bytes of its record, for recordings. `watched`: somebody looks
+    at what comes of the events, and shall not have to wait for it.
     Raises what `KernelSide` raises.
     """
 
@@ -44,8 +47,10 @@ class LiveSource:
         *,
         tee: Callable[[Event, bytes], None] | None = None,
         placement: Placement = "auto",
+        watched: bool = False,
     ) -> None:
         self._kernel = KernelSide(ring_bytes)
+        self._watched = watched
         self._tee = tee
         self._batch: list[Event] = []
         self._empty_looks = 0
@@ -74,20 +79,26 @@ class LiveSource:
             raise
 
     def read(self) -> Iterable[Event]:
-        """Events that are there now, at most a batch; waits up to 100 ms for the first.
+        """Events that are there now, at most a batch; waits up to 250 ms for the first.
 
         After a full batch it does not wait: more is there already.
         """
         kernel = self._kernel
         if len(self._batch) < _BATCH:
             kernel.control.sleep()
-            kernel.ring.wait(_BUSY_WAIT_S if self._empty_looks < _IDLE_AFTER else _IDLE_WAIT_S)
+            kernel.ring.wait(self._wait_s)
             kernel.control.awake()
         self._fill = kernel.ring.fill
         level = self._overload.update(self._fill, time.monotonic_ns())
         if level != kernel.control.shed:
             kernel.control.shed = level
         return self._read_now()
+
+    @property
+    def _wait_s(self) -> float:
+        if not self._watched:
+            return _WAIT_S
+        return _WATCHED_WAIT_S if self._empty_looks < _IDLE_AFTER else _IDLE_WAIT_S
 
     def read_rest(self) -> Iterable[Iterable[Event]]:
         """Detach, then every event that is still there, in batches, and the last losses."""

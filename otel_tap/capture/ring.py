@@ -13,13 +13,13 @@ from __future__ import annotations
 import mmap
 import select
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
-_BUSY = 1 << 31
-_DISCARDED = 1 << 30
-_LENGTH = _DISCARDED - 1
-_RECORD_HEADER = 8
-_GIVE_BACK = 16 * 1024  # bytes; the smallest ring is many times this
+_BUSY: Final = 1 << 31
+_DISCARDED: Final = 1 << 30
+_LENGTH: Final = _DISCARDED - 1
+_RECORD_HEADER: Final = 8
+_GIVE_BACK: Final = 16 * 1024  # bytes; the smallest ring is many times this
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from otel_tap.errors import CaptureError
 from otel_tap.events import (
@@ -30,19 +30,19 @@ from otel_tap.events import (
     TlsLibrary,
 )
 
-DATA = 1
-OPENED = 2
-CLOSED = 3
-PROCESS_STARTED = 4
-PROCESS_EXITED = 5
+DATA: Final = 1
+OPENED: Final = 2
+CLOSED: Final = 3
+PROCESS_STARTED: Final = 4
+PROCESS_EXITED: Final = 5
 
-HEADER = struct.Struct("=IIQ")
-DATA_RECORD = struct.Struct("=IIQQQQqIIIHH")
-OPENED_RECORD = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
-CLOSED_RECORD = struct.Struct("=IIQQQIIQQQQ")
-PROCESS_STARTED_RECORD = struct.Struct("=IIQQIIII16s128s")
-ACCOUNT = struct.Struct("=QQ")
-LAYOUT = " ".join(
+HEADER: Final = struct.Struct("=IIQ")
+DATA_RECORD: Final = struct.Struct("=IIQQQQqIIIHH")
+OPENED_RECORD: Final = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
+CLOSED_RECORD: Final = struct.Struct("=IIQQQIIQQQQ")
+PROCESS_STARTED_RECORD: Final = struct.Struct("=IIQQIIII16s128s")
+ACCOUNT: Final = struct.Struct("=QQ")
+LAYOUT: Final = " ".join(
     (
         sys.byteorder,
         DATA_RECORD.format,
@@ -53,8 +53,8 @@ LAYOUT = " ".join(
 )
 """What tells records of this build from those of another: for recordings."""
 
-CONTROL = struct.Struct("=IIIIII")
-WISH = struct.Struct("=QQQQQB7x")
+CONTROL: Final = struct.Struct("=IIIIII")
+WISH: Final = struct.Struct("=QQQQQB7x")
 
 LOSS_REASONS = (
     LossReason.RING_FULL,
@@ -70,10 +70,10 @@ LOSS_REASONS = (
 )
 """The kernel's accounts in their order, behind the first one, of the bytes that were captured."""
 
-_SKIPPED = 1 + LOSS_REASONS.index(LossReason.SKIPPED)
+_SKIPPED: Final = 1 + LOSS_REASONS.index(LossReason.SKIPPED)
 
-_DATA_SIZE = DATA_RECORD.size
-_unpack_data = DATA_RECORD.unpack_from
+_DATA_SIZE: Final = DATA_RECORD.size
+_unpack_data: Final = DATA_RECORD.unpack_from
 
 _DIRECTIONS = (Direction.INGRESS, Direction.EGRESS)
 _TLS = (TlsLibrary.NONE, TlsLibrary.OPENSSL)
@@ -83,7 +83,7 @@ _EVIDENCE = (
     PeerEvidence.NESTED_CALL,
     PeerEvidence.CIPHERTEXT,
 )
-_CLOSE_REASONS = {
+_CLOSE_REASONS: Final = {
     1: CloseReason.INGRESS_END,
     2: CloseReason.EGRESS_END,
     3: CloseReason.CLOSED,

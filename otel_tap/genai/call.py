@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Final
 
 from otel_tap.exchange import GenAi
 from otel_tap.genai.interfaces import AZURE_OPENAI, Interface, provider_of
@@ -17,10 +18,10 @@ from otel_tap.messages import Field, field_value
 from otel_tap.protocols.content import ReadExchange
 
 # Names of models are paths at times (`meta-llama/Llama-3.1-8B`, `ft:gpt-4o:org::id`, `m@date`).
-_NAME = re.compile(r"(?!.*://)[0-9A-Za-z_.:/@+-]{1,128}")
-_REASON = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
-_MAX_REASONS = 16
-_MAX_COUNT = 1 << 53
+_NAME: Final = re.compile(r"(?!.*://)[0-9A-Za-z_.:/@+-]{1,128}")
+_REASON: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
+_MAX_REASONS: Final = 16
+_MAX_COUNT: Final = 1 << 53
 _USAGE = (
     "input_tokens",
     "output_tokens",

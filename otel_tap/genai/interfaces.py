@@ -12,15 +12,16 @@ choice that it is the reason of).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-CHAT = "chat"
-TEXT_COMPLETION = "text_completion"
-EMBEDDINGS = "embeddings"
+CHAT: Final = "chat"
+TEXT_COMPLETION: Final = "text_completion"
+EMBEDDINGS: Final = "embeddings"
 
-OPENAI = "openai"
-AZURE_OPENAI = "azure.ai.openai"
-ANTHROPIC = "anthropic"
-OLLAMA = "ollama"
+OPENAI: Final = "openai"
+AZURE_OPENAI: Final = "azure.ai.openai"
+ANTHROPIC: Final = "anthropic"
+OLLAMA: Final = "ollama"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Interface:
 
 
 _DONE = (("[]", "DONE"),)  # `data: [DONE]`
-_OPENAI_REQUEST = {
+_OPENAI_REQUEST: Final = {
     "model": "model",
     "stream": "stream",
     "max_tokens": "max_tokens",
@@ -52,7 +53,7 @@ _OPENAI_REQUEST = {
     "seed": "seed",
     "n": "choice.count",
 }
-_OPENAI_RESPONSE = {
+_OPENAI_RESPONSE: Final = {
     "id": "id",
     "model": "model",
     "choices[].index": "index",
@@ -62,7 +63,7 @@ _OPENAI_RESPONSE = {
     "usage.prompt_tokens_details.cached_tokens": "cache_read.input_tokens",
     "usage.completion_tokens_details.reasoning_tokens": "reasoning.output_tokens",
 }
-_RESPONSES_RESPONSE = {
+_RESPONSES_RESPONSE: Final = {
     "id": "id",
     "model": "model",
     "usage.input_tokens": "input_tokens",
@@ -70,14 +71,14 @@ _RESPONSES_RESPONSE = {
     "usage.input_tokens_details.cached_tokens": "cache_read.input_tokens",
     "usage.output_tokens_details.reasoning_tokens": "reasoning.output_tokens",
 }
-_ANTHROPIC_USAGE = {
+_ANTHROPIC_USAGE: Final = {
     "usage.input_tokens": "input_tokens",
     "usage.output_tokens": "output_tokens",
     "usage.cache_read_input_tokens": "cache_read.input_tokens",
     "usage.cache_creation_input_tokens": "cache_creation.input_tokens",
 }
-_ANTHROPIC_MESSAGE = {"id": "id", "model": "model"} | _ANTHROPIC_USAGE
-_OLLAMA_REQUEST = {
+_ANTHROPIC_MESSAGE: Final = {"id": "id", "model": "model"} | _ANTHROPIC_USAGE
+_OLLAMA_REQUEST: Final = {
     "model": "model",
     "stream": "stream",
     "options.num_predict": "max_tokens",
@@ -88,7 +89,7 @@ _OLLAMA_REQUEST = {
     "options.presence_penalty": "presence_penalty",
     "options.seed": "seed",
 }
-_OLLAMA_RESPONSE = {
+_OLLAMA_RESPONSE: Final = {
     "model": "model",
     "done_reason": "finish",
     "prompt_eval_count": "input_tokens",
@@ -100,13 +101,13 @@ def _within(key: str, places: dict[str, str]) -> dict[str, str]:
     return {f"{key}.{place}": name for place, name in places.items()}
 
 
-_CHAT = Interface(
+_CHAT: Final = Interface(
     CHAT, OPENAI, "messages", "choices", _OPENAI_REQUEST, _OPENAI_RESPONSE, ends=_DONE
 )
-_COMPLETIONS = Interface(
+_COMPLETIONS: Final = Interface(
     TEXT_COMPLETION, OPENAI, "prompt", "choices", _OPENAI_REQUEST, _OPENAI_RESPONSE, ends=_DONE
 )
-_EMBEDDINGS = Interface(
+_EMBEDDINGS: Final = Interface(
     EMBEDDINGS,
     OPENAI,
     "input",
@@ -114,7 +115,7 @@ _EMBEDDINGS = Interface(
     {"model": "model"},
     {"model": "model", "usage.prompt_tokens": "input_tokens"},
 )
-_RESPONSES = Interface(
+_RESPONSES: Final = Interface(
     CHAT,
     OPENAI,
     "input",
@@ -130,7 +131,7 @@ _RESPONSES = Interface(
     _RESPONSES_RESPONSE | _within("response", _RESPONSES_RESPONSE),
     ends=(("type", "response.completed"), ("type", "response.incomplete")),
 )
-_MESSAGES = Interface(
+_MESSAGES: Final = Interface(
     CHAT,
     ANTHROPIC,
     "messages",
@@ -150,7 +151,7 @@ _MESSAGES = Interface(
     ends=(("type", "message_stop"),),
     adds_cached=True,
 )
-_OLLAMA_CHAT = Interface(
+_OLLAMA_CHAT: Final = Interface(
     CHAT,
     OLLAMA,
     "messages",
@@ -160,7 +161,7 @@ _OLLAMA_CHAT = Interface(
     streams_unasked=True,
     ends=(("done", True),),
 )
-_OLLAMA_GENERATE = Interface(
+_OLLAMA_GENERATE: Final = Interface(
     TEXT_COMPLETION,
     OLLAMA,
     "prompt",
@@ -170,7 +171,7 @@ _OLLAMA_GENERATE = Interface(
     streams_unasked=True,
     ends=(("done", True),),
 )
-_OLLAMA_EMBED = Interface(
+_OLLAMA_EMBED: Final = Interface(
     EMBEDDINGS, OLLAMA, "input", "embeddings", {"model": "model"}, _OLLAMA_RESPONSE
 )
 
@@ -186,12 +187,12 @@ _BY_PATH = (
     (b"/api/generate", _OLLAMA_GENERATE),
     (b"/api/embed", _OLLAMA_EMBED),
 )
-_BY_LAST = {
+_BY_LAST: Final = {
     b"completions": _COMPLETIONS,
     b"embeddings": _EMBEDDINGS,
 }
-_LAST_SEGMENTS = frozenset(path.rpartition(b"/")[2] for path, _ in _BY_PATH)
-_DEPLOYMENTS = b"/openai/deployments/"
+_LAST_SEGMENTS: Final = frozenset(path.rpartition(b"/")[2] for path, _ in _BY_PATH)
+_DEPLOYMENTS: Final = b"/openai/deployments/"
 
 # Hosts that offer the interface of OpenAI and have a name of their own in the conventions.
 _PROVIDERS = (

@@ -13,29 +13,30 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Final
 
 from otel_tap.protocols.content import ContentSink
 
-_MAX_TEXT = 256  # bytes of a key or value as it is written
-_MAX_NUMBER = 40
+_MAX_TEXT: Final = 256  # bytes of a key or value as it is written
+_MAX_NUMBER: Final = 40
 
-_SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'[^"\\]*+')
-_SCALAR = re.compile(rb"[-+.0-9A-Za-z]*+")
-_SKIPPED = re.compile(rb'[^"{}\[\]]*+')
-_SCALAR_BEGINS = b"-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_PLAIN = re.compile(r"[^.\[\]]+")
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_SPACE: Final = re.compile(rb"[ \t\r\n]*+")
+_STRING: Final = re.compile(rb'[^"\\]*+')
+_SCALAR: Final = re.compile(rb"[-+.0-9A-Za-z]*+")
+_SKIPPED: Final = re.compile(rb'[^"{}\[\]]*+')
+_SCALAR_BEGINS: Final = b"-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PLAIN: Final = re.compile(r"[^.\[\]]+")
+_NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 # What may come next.
-_VALUE = 0
-_KEY = 1  # or the end of an object
-_COLON = 2
-_AFTER = 3  # a comma or the end of a container
-_IN_STRING = 4
-_IN_SCALAR = 5
-_SKIP = 6
-_BROKEN = 7
+_VALUE: Final = 0
+_KEY: Final = 1  # or the end of an object
+_COLON: Final = 2
+_AFTER: Final = 3  # a comma or the end of a container
+_IN_STRING: Final = 4
+_IN_SCALAR: Final = 5
+_SKIP: Final = 6
+_BROKEN: Final = 7
 
 _QUOTE, _BACKSLASH, _OPEN_OBJECT, _CLOSE_OBJECT = 34, 92, 123, 125
 _OPEN_ARRAY, _CLOSE_ARRAY, _COLON_BYTE, _COMMA = 91, 93, 58, 44

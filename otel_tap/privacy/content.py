@@ -21,23 +21,26 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Final
 
 from otel_tap.privacy.multipart import redact_multipart
 from otel_tap.privacy.rules import REDACTED, SecretNames
 from otel_tap.privacy.urls import redact_form, redact_url
 
-_QUOTED = b'"' + REDACTED + b'"'
-_MAX_NESTING = 3
+_QUOTED: Final = b'"' + REDACTED + b'"'
+_MAX_NESTING: Final = 3
 
 # A string, closed or cut off at the end, and whether it is a key.
-_STRING = re.compile(rb'"(?P<text>(?:[^"\\]|\\.)*+)(?P<closed>"?)(?P<colon>\s*+:\s*+)?', re.DOTALL)
-_SCALAR = re.compile(rb"[^\s,}\]\"{\[]++")
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
+_STRING: Final = re.compile(
+    rb'"(?P<text>(?:[^"\\]|\\.)*+)(?P<closed>"?)(?P<colon>\s*+:\s*+)?', re.DOTALL
+)
+_SCALAR: Final = re.compile(rb"[^\s,}\]\"{\[]++")
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
 # What stays though its key is secret: words that give nothing away, and what was replaced.
-_HARMLESS = frozenset((b"true", b"false", b"null", _QUOTED))
+_HARMLESS: Final = frozenset((b"true", b"false", b"null", _QUOTED))
 
-_MAX_PARTS_IN_PARTS = 3
-_BEFORE_JSON = b" \t\r\n\v\f\xef\xbb\xbf"  # white space and a byte order mark
+_MAX_PARTS_IN_PARTS: Final = 3
+_BEFORE_JSON: Final = b" \t\r\n\v\f\xef\xbb\xbf"  # white space and a byte order mark
 
 
 def redact_content(

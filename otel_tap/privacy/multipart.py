@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from otel_tap.privacy.rules import REDACTED, SecretNames
 
-_BOUNDARY = re.compile(rb'(?i)(?:\A|;)\s*boundary\s*=\s*(?:"([^"]{1,70})|([^";\s]{1,70}))')
-_FIRST_LINE = re.compile(rb"\s*--([^\s]{1,70})[ \t]*\r?\n")
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_FOLD = re.compile(rb"\r?\n[ \t]+")
-_NAME = re.compile(
+_BOUNDARY: Final = re.compile(rb'(?i)(?:\A|;)\s*boundary\s*=\s*(?:"([^"]{1,70})|([^";\s]{1,70}))')
+_FIRST_LINE: Final = re.compile(rb"\s*--([^\s]{1,70})[ \t]*\r?\n")
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
+_FOLD: Final = re.compile(rb"\r?\n[ \t]+")
+_NAME: Final = re.compile(
     rb"""(?i);\s*name\*?\s*=\s*(?:"((?:[^"\\\r\n]|\\.)*+)|([^"\r\n;]*+))""", re.DOTALL
 )
-_TYPE = re.compile(rb"(?i)(?:\A|\n)content-type[ \t]*:[ \t]*([^\r\n]*)")
+_TYPE: Final = re.compile(rb"(?i)(?:\A|\n)content-type[ \t]*:[ \t]*([^\r\n]*)")
 
 Redact = Callable[[bytes, bytes], bytes]
 """Takes a content and its media type; returns it without secrets."""

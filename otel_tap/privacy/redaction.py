@@ -10,6 +10,7 @@ The decision about a header is remembered by its name; a value is never remember
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from otel_tap.exchange import Exchange
 from otel_tap.messages import Body, Field, Request, Response
@@ -19,15 +20,15 @@ from otel_tap.privacy.urls import redact_authority, redact_url
 from otel_tap.websocket import Message, Session
 
 # What happens to a field, by its name.
-_KEEP = 0
-_REPLACE = 1
-_SCHEME = 2  # credentials behind the name of an authentication scheme
-_URL = 3
-_AUTHORITY = 4
-_LINKS = 5
-_REFRESH = 6
+_KEEP: Final = 0
+_REPLACE: Final = 1
+_SCHEME: Final = 2  # credentials behind the name of an authentication scheme
+_URL: Final = 3
+_AUTHORITY: Final = 4
+_LINKS: Final = 5
+_REFRESH: Final = 6
 
-_BY_NAME = {
+_BY_NAME: Final = {
     b"referer": _URL,
     b"location": _URL,
     b"content-location": _URL,
@@ -49,18 +50,18 @@ _BY_NAME = {
 
 # Names that may stay before credentials: only registered or common ones, since a first word that
 # is no scheme may be the secret itself.
-_SCHEMES = frozenset(
+_SCHEMES: Final = frozenset(
     b"apikey aws4-hmac-sha256 basic bearer concealed digest dpop gnap googlelogin hoba mutual "
     b"negotiate ntlm oauth privatetoken scram-sha-1 scram-sha-256 sharedkey token vapid".split()
 )
 
 _EQUALS, _AT, _PERCENT = b"=@%"
 
-_MAX_MEMO = 2048
-_MAX_MEMO_NAME = 64  # bytes; longer names are decided anew each time
+_MAX_MEMO: Final = 2048
+_MAX_MEMO_NAME: Final = 64  # bytes; longer names are decided anew each time
 
-_LINK_TARGET = re.compile(rb"<[^>]*>")
-_REFRESH_URL = re.compile(rb"(?i)\A([^=]*?url\s*=\s*['\"]?)(.*)\Z", re.DOTALL)
+_LINK_TARGET: Final = re.compile(rb"<[^>]*>")
+_REFRESH_URL: Final = re.compile(rb"(?i)\A([^=]*?url\s*=\s*['\"]?)(.*)\Z", re.DOTALL)
 
 
 class Redactor:

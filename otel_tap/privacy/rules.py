@@ -13,15 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from otel_tap.errors import ConfigError
 
-REDACTED = b"REDACTED"
+REDACTED: Final = b"REDACTED"
 
-_PART = re.compile(rb"token|secret|passw|api[-_]?key|session|credential|signature").search
+_PART: Final = re.compile(rb"token|secret|passw|api[-_]?key|session|credential|signature").search
 
-_HEADERS = frozenset(
+_HEADERS: Final = frozenset(
     (
         b"cookie",
         b"set-cookie",
@@ -33,9 +34,9 @@ _HEADERS = frozenset(
 )
 
 # Proxies pass credentials on under names of their own (X-Forwarded-Authorization).
-_AUTHORIZATION = b"authorization"
+_AUTHORIZATION: Final = b"authorization"
 
-_QUERY_KEYS = frozenset(
+_QUERY_KEYS: Final = frozenset(
     (
         b"x-amz-signature",
         b"x-amz-credential",
@@ -46,7 +47,7 @@ _QUERY_KEYS = frozenset(
         b"x-goog-signature",
     )
 )
-_MAX_DECODING = 4
+_MAX_DECODING: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

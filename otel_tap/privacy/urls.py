@@ -12,23 +12,24 @@ harmless key is itself a URL or query that holds a secret, the whole value goes.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from otel_tap.privacy.rules import REDACTED, SecretNames, decoded
 
-USERINFO = b"REDACTED:REDACTED@"
+USERINFO: Final = b"REDACTED:REDACTED@"
 
-_MAX_NESTING = 4
+_MAX_NESTING: Final = 4
 
 _AT, _PERCENT = b"@%"  # a number is found in bytes in an eighth of the time of bytes
 
 # A key begins behind a delimiter only: else a long text without `=` costs the square of its length.
-_PARAMETER = re.compile(
+_PARAMETER: Final = re.compile(
     rb"(?:\A|(?<=[?&;#/]))([^=&;#?/]++)=((?:[^&;#?]++|[;#?](?![\w.%\[\]~$-]++=))*+)"
 )
-_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+:[/\\]{0,3}|[/\\]{2}")
-_EMBEDDED_AUTHORITY = re.compile(rb"(?<=//)[^/?#\s<>\"'\\]*@")
-_AUTHORITY_END = re.compile(rb"[/?#\\]")
-_PORT = re.compile(rb":\d*\Z|\][^\]]*\Z")
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+:[/\\]{0,3}|[/\\]{2}")
+_EMBEDDED_AUTHORITY: Final = re.compile(rb"(?<=//)[^/?#\s<>\"'\\]*@")
+_AUTHORITY_END: Final = re.compile(rb"[/?#\\]")
+_PORT: Final = re.compile(rb":\d*\Z|\][^\]]*\Z")
 
 
 def redact_url(url: bytes, names: SecretNames, *, depth: int = 0) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from typing import Final
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import ExchangeError
@@ -30,23 +31,25 @@ from otel_tap.protocols.http2.recognition import (
     side_of,
 )
 
-HTTP2_PREFACE = PREFACE[:16]  # RFC 9113 3.4: reads as a request line that no HTTP/1 server takes
+HTTP2_PREFACE: Final = PREFACE[
+    :16
+]  # RFC 9113 3.4: reads as a request line that no HTTP/1 server takes
 
-_REQUEST_LINE_BEGUN = re.compile(
+_REQUEST_LINE_BEGUN: Final = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}"
     rb"(?: (?:[^\x00-\x20\x7f]+(?: (?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01]\r?)?)?)?)?)?)?)?)?)?)?)?"
 )
-_STATUS_LINE_BEGUN = re.compile(
+_STATUS_LINE_BEGUN: Final = re.compile(
     rb"H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01](?: (?:[1-9](?:[0-9][0-9]?)?)?)?)?)?)?)?)?)?)?"
 )
 
-_START_LINE_LIMIT = 64 * 1024
-_SERVER_HEADER = 9  # bytes of the frame header with which an HTTP/2 server begins
-_PENDING_LIMIT = 1024  # events kept while a start line arrives in pieces
+_START_LINE_LIMIT: Final = 64 * 1024
+_SERVER_HEADER: Final = 9  # bytes of the frame header with which an HTTP/2 server begins
+_PENDING_LIMIT: Final = 1024  # events kept while a start line arrives in pieces
 # A connection met midway that is not HTTP: both sides spoke this many times in turn (a long
 # transfer does not), or this much went by. Then copying its bytes is not worth its cost.
-_TURN_LIMIT = 16
-_SKIP_LIMIT = 64 * 1024 * 1024
+_TURN_LIMIT: Final = 16
+_SKIP_LIMIT: Final = 64 * 1024 * 1024
 
 
 class Verdict(IntEnum):

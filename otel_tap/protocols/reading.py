@@ -6,6 +6,8 @@ is kept; what is lost is told once, and then nothing more.
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.content_coding import Decoder, Undecodable, codings_of
 from otel_tap.media_type import is_event_stream
 from otel_tap.messages import EventStream, Field
@@ -13,11 +15,11 @@ from otel_tap.protocols.content import ContentSink, ReadExchange
 from otel_tap.protocols.sse import EventCounter
 
 # What a coded content may unpack to: text packs 3 to 20 times, a bomb 1,000 times and more.
-_FREE_BYTES = 1 << 20
-_MAX_RATIO = 64
+_FREE_BYTES: Final = 1 << 20
+_MAX_RATIO: Final = 64
 
-LOST = "lost"
-CODING = "coding"
+LOST: Final = "lost"
+CODING: Final = "coding"
 
 
 def response_reader(fields: tuple[Field, ...], read: ReadExchange | None) -> ContentReader | None:

@@ -7,17 +7,19 @@ fields are no events, and neither is what has no `data` line or no blank line be
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.protocols.content import ContentSink
 
-_BOM = b"\xef\xbb\xbf"
-_DATA = b"data"
-_COLON = 58
+_BOM: Final = b"\xef\xbb\xbf"
+_DATA: Final = b"data"
+_COLON: Final = 58
 
-_UNDECIDED = 0
-_VALUE = 1  # behind `data:`
-_OTHER = 2
+_UNDECIDED: Final = 0
+_VALUE: Final = 1  # behind `data:`
+_OTHER: Final = 2
 
-_DECIDES = 6  # bytes of a line that show whether it is data, with the space that may follow
+_DECIDES: Final = 6  # bytes of a line that show whether it is data, with the space that may follow
 
 
 class EventCounter(ContentSink):

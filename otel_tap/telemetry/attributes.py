@@ -9,6 +9,7 @@ of an exchange, and redacting the others would cost more than encoding it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
 from otel_tap.messages import UNKNOWN, Field, Request, Response
@@ -27,8 +28,8 @@ from otel_tap.telemetry.otlp import (
 from otel_tap.telemetry.settings import TelemetrySettings
 
 # Members of an enumeration are looked up slowly on its class.
-_SERVER = Role.SERVER
-_TRUNCATED = ExchangeError.TRUNCATED
+_SERVER: Final = Role.SERVER
+_TRUNCATED: Final = ExchangeError.TRUNCATED
 
 FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-forwarded-proto", b"x-forwarded-host")
 """Fields in which proxies say what they were asked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from otel_tap._version import __version__
 from otel_tap.exchange import Exchange, Role
@@ -14,24 +15,24 @@ from otel_tap.telemetry.otlp import field, varint
 from otel_tap.telemetry.records import RecordEncoder
 from otel_tap.telemetry.resource import Resources
 
-MAX_CHUNK_BYTES = 3_500_000
+MAX_CHUNK_BYTES: Final = 3_500_000
 """Below gRPC's default limit of 4 MiB for one message."""
 
-_SCOPE = field(
+_SCOPE: Final = field(
     b"\x0a",
     field(b"\x0a", names.SCOPE_NAME.encode()) + field(b"\x12", __version__.encode()),
 )
-_SCHEMA_URL = field(b"\x1a", names.SCHEMA_URL.encode())
-_GROUP_OVERHEAD = len(_SCOPE) + 2 * len(_SCHEMA_URL) + 32
+_SCHEMA_URL: Final = field(b"\x1a", names.SCHEMA_URL.encode())
+_GROUP_OVERHEAD: Final = len(_SCOPE) + 2 * len(_SCHEMA_URL) + 32
 
 
 # The client's end of a connection can be announced after the server's first exchange is over: its
 # call returns late. So a connection's first server exchange waits for it.
-_SETTLE_NS = 100_000_000
-_MAX_SETTLED = 65536
+_SETTLE_NS: Final = 100_000_000
+_MAX_SETTLED: Final = 65536
 
 # Members of an enumeration are looked up slowly on its class.
-_SERVER = Role.SERVER
+_SERVER: Final = Role.SERVER
 
 
 class _Group:

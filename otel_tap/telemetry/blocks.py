@@ -7,6 +7,8 @@ values it keeps only names of servers, and none that redaction would change.
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.exchange import Connection, Exchange, Role
 from otel_tap.messages import UNKNOWN_STATUS
 from otel_tap.privacy import Redactor
@@ -16,13 +18,13 @@ from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE
 from otel_tap.telemetry.rpc import display_status
 from otel_tap.telemetry.shapes import Shapes
 
-_MAX_BLOCKS = 4096
-_MAX_SHAPED = 16384  # shapes joined to all blocks; each takes about 1 KB
-_MAX_REMEMBERED_NAME = 255  # bytes of a host name in the domain name system
-_MAX_DISPLAYED_METHOD = 32
+_MAX_BLOCKS: Final = 4096
+_MAX_SHAPED: Final = 16384  # shapes joined to all blocks; each takes about 1 KB
+_MAX_REMEMBERED_NAME: Final = 255  # bytes of a host name in the domain name system
+_MAX_DISPLAYED_METHOD: Final = 32
 
 # Members of an enumeration are looked up slowly on its class.
-_SERVER = Role.SERVER
+_SERVER: Final = Role.SERVER
 
 Fragment = tuple[bytes, bytes]
 """Encoded fields of a span, and of a log record."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 from base64 import b64encode
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
 from urllib.parse import unquote_plus
 
 from otel_tap.events import Address
@@ -42,11 +43,11 @@ from otel_tap.telemetry.rpc import is_method
 
 Json = dict[str, object]
 
-NO_URL = "about:blank"
-_UNSEEN_METHOD = "?"
-_VERSIONS = {"2": "HTTP/2", "3": "HTTP/3"}
-_MAX_PARAMETERS = 1000  # of one query or cookie; the URL has them all
-_SERVER = Role.SERVER
+NO_URL: Final = "about:blank"
+_UNSEEN_METHOD: Final = "?"
+_VERSIONS: Final = {"2": "HTTP/2", "3": "HTTP/3"}
+_MAX_PARAMETERS: Final = 1000  # of one query or cookie; the URL has them all
+_SERVER: Final = Role.SERVER
 
 
 def har_entry(exchange: Exchange, origin: Origin, unix_offset_ns: int, body_limit: int) -> Json:

@@ -12,28 +12,31 @@ import struct
 from binascii import unhexlify
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Final
 
 from otel_tap.exchange import Connection, Exchange, Role
 from otel_tap.messages import Field, field_values
 
-_IDS = rb"-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
-_TRACE_PARENT_00 = re.compile(rb"00" + _IDS).fullmatch
-_TRACE_PARENT = re.compile(rb"(?!00|ff)[0-9a-f]{2}" + _IDS + rb"(?:-.*)?", re.DOTALL).fullmatch
-_TRACE_STATE = re.compile(rb"[\x20-\x7e]{0,512}")
-_SHARED = struct.Struct(">II4sQ")
-_LONE = struct.Struct(">QQIQ")
-_KINDS = {"tcp": b"tcp", "tls": b"tls", "h2": b"h2"}  # of positions, as they are hashed
-_MAX_CLIENT_ENDS = 65536
-_STREAMS = 1 << 63  # sets numbers of streams apart from counts
-_SWITCHED = 101
+_IDS: Final = rb"-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+_TRACE_PARENT_00: Final = re.compile(rb"00" + _IDS).fullmatch
+_TRACE_PARENT: Final = re.compile(
+    rb"(?!00|ff)[0-9a-f]{2}" + _IDS + rb"(?:-.*)?", re.DOTALL
+).fullmatch
+_TRACE_STATE: Final = re.compile(rb"[\x20-\x7e]{0,512}")
+_SHARED: Final = struct.Struct(">II4sQ")
+_LONE: Final = struct.Struct(">QQIQ")
+_KINDS: Final = {"tcp": b"tcp", "tls": b"tls", "h2": b"h2"}  # of positions, as they are hashed
+_MAX_CLIENT_ENDS: Final = 65536
+_STREAMS: Final = 1 << 63  # sets numbers of streams apart from counts
+_SWITCHED: Final = 101
 
-SAMPLED = 1
-_FLAGS_OF_W3C = 0x03  # sampled, random
-HAS_IS_REMOTE = 0x100
-IS_REMOTE = 0x200
+SAMPLED: Final = 1
+_FLAGS_OF_W3C: Final = 0x03  # sampled, random
+HAS_IS_REMOTE: Final = 0x100
+IS_REMOTE: Final = 0x200
 
 # Members of an enumeration are looked up slowly on its class.
-_CLIENT = Role.CLIENT
+_CLIENT: Final = Role.CLIENT
 
 
 SpanIdentity = tuple[bytes, bytes, bytes, int, bytes]

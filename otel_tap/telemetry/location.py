@@ -9,23 +9,25 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from otel_tap.exchange import Connection, Role
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_AUTHORITY = re.compile(
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_AUTHORITY: Final = re.compile(
     rb"(?:[^@/?#]*@)?(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z%._~-]+)?\]|[^:\[\]/?#@\s]+)(?::(\d{0,5}))?"
 )
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]{0,31})://([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
-_FORWARDED_PAIR = re.compile(
+_ABSOLUTE: Final = re.compile(
+    rb"([A-Za-z][A-Za-z0-9+.-]{0,31})://([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL
+)
+_FORWARDED_PAIR: Final = re.compile(
     rb"""(?i)(?:^|;)\s*(for|host|proto)\s*=\s*(?:"([^"]*)"|([^;,\s"]+))\s*(?=;|$)"""
 )
-_MAX_MEMO = 4096
-_MAX_REMEMBERED_NAME = 255  # bytes of a host name in the domain name system
+_MAX_MEMO: Final = 4096
+_MAX_REMEMBERED_NAME: Final = 255  # bytes of a host name in the domain name system
 
 # Members of an enumeration are looked up slowly on its class.
-_SERVER = Role.SERVER
+_SERVER: Final = Role.SERVER
 
 
 class Authority(NamedTuple):
@@ -76,7 +78,7 @@ class Forwarded(NamedTuple):
     scheme: str | None = None
 
 
-NOT_FORWARDED = Forwarded()
+NOT_FORWARDED: Final = Forwarded()
 
 
 def forwarded(first: Mapping[bytes, bytes]) -> Forwarded:

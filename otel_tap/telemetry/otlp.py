@@ -10,17 +10,18 @@ hold it: spans and log records hold the same attributes under different tags.
 from __future__ import annotations
 
 import struct
+from typing import Final
 
-_FIXED64 = struct.Struct("<Q")
+_FIXED64: Final = struct.Struct("<Q")
 _DOUBLE = struct.Struct("<d")
-_FIXED32 = struct.Struct("<I")
+_FIXED32: Final = struct.Struct("<I")
 _DOUBLE = struct.Struct("<d")
-_MAX_PREFIXES = 256
-_MAX_MEMO = 4096
-_MAX_VARINTS = 2048  # most lengths: records have some 600 bytes
+_MAX_PREFIXES: Final = 256
+_MAX_MEMO: Final = 4096
+_MAX_VARINTS: Final = 2048  # most lengths: records have some 600 bytes
 
-SPAN_ATTRIBUTE = b"\x4a"
-LOG_ATTRIBUTE = b"\x32"
+SPAN_ATTRIBUTE: Final = b"\x4a"
+LOG_ATTRIBUTE: Final = b"\x32"
 
 
 def _varint(value: int) -> bytes:
@@ -32,7 +33,7 @@ def _varint(value: int) -> bytes:
     return bytes(groups)
 
 
-_VARINTS = [_varint(value) for value in range(_MAX_VARINTS)]
+_VARINTS: Final = [_varint(value) for value in range(_MAX_VARINTS)]
 
 
 def varint(value: int) -> bytes:

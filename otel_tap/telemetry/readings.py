@@ -11,6 +11,8 @@ message; times are of the exchange.
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.exchange import Exchange, GenAi, Role
 from otel_tap.messages import EventStream
 from otel_tap.telemetry import names
@@ -23,8 +25,8 @@ from otel_tap.telemetry.otlp import (
     strings_attribute,
 )
 
-_CLIENT = Role.CLIENT  # a member is looked up slowly on its class
-_S = 1_000_000_000
+_CLIENT: Final = Role.CLIENT  # a member is looked up slowly on its class
+_S: Final = 1_000_000_000
 
 
 def span_name(call: GenAi) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import Final
 
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
 from otel_tap.messages import UNKNOWN, Request, Response
@@ -30,11 +31,11 @@ from otel_tap.telemetry.websocket import WebSocketEncoder
 
 # Fields of one length, with their tags: ids, start, end and flags of a span; time, observed time,
 # flags and ids of a log record.
-_SPAN_NUMBERS = struct.Struct("<2s16s2s8sBQBQHI").pack
-_LOG_NUMBERS = struct.Struct("<BQBQBI2s16s2s8s").pack
-_U64 = 0xFFFFFFFFFFFFFFFF
+_SPAN_NUMBERS: Final = struct.Struct("<2s16s2s8sBQBQHI").pack
+_LOG_NUMBERS: Final = struct.Struct("<BQBQBI2s16s2s8s").pack
+_U64: Final = 0xFFFFFFFFFFFFFFFF
 
-_MAX_PREFIXES = 2048
+_MAX_PREFIXES: Final = 2048
 
 
 def _prefix(length: int) -> bytes:
@@ -42,27 +43,27 @@ def _prefix(length: int) -> bytes:
 
 
 # What stands before a record, and before the display line in a log record, by the length.
-_PREFIXES = [_prefix(length) for length in range(_MAX_PREFIXES)]
-_LINE_PREFIXES = [
+_PREFIXES: Final = [_prefix(length) for length in range(_MAX_PREFIXES)]
+_LINE_PREFIXES: Final = [
     b"\x2a" + varint(1 + len(varint(length)) + length) + b"\x0a" + varint(length)
     for length in range(_MAX_PREFIXES)
 ]
 
 # Two bodies of one record, at worst tripled by their way to UTF-8, must fit into one message.
-_MAX_BODY = 550_000
-_MAX_DISPLAYED = 512  # bytes of a target in the display line
+_MAX_BODY: Final = 550_000
+_MAX_DISPLAYED: Final = 512  # bytes of a target in the display line
 
 _EQUALS, _AT, _PERCENT = b"=@%"
 
 _NO_FIELDS: dict[bytes, bytes] = {}
 
 # Members of an enumeration are looked up slowly on its class.
-_CLIENT = Role.CLIENT
-_TRUNCATED = ExchangeError.TRUNCATED
+_CLIENT: Final = Role.CLIENT
+_TRUNCATED: Final = ExchangeError.TRUNCATED
 
 
 # Durations as they are shown.
-_MILLISECONDS = [b"%d ms" % number for number in range(1000)]
+_MILLISECONDS: Final = [b"%d ms" % number for number in range(1000)]
 
 
 def _milliseconds(duration_ns: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID, uuid5
 
 from otel_tap._version import __version__
@@ -11,9 +12,9 @@ from otel_tap.telemetry import names
 from otel_tap.telemetry.otlp import field, int_attribute, string_attribute
 
 # The namespace that the semantic conventions give for service.instance.id.
-_INSTANCE_NAMESPACE = UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
-_MAX_RESOURCES = 4096
-_DISTRO_NAME = "otel-tap"
+_INSTANCE_NAMESPACE: Final = UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
+_MAX_RESOURCES: Final = 4096
+_DISTRO_NAME: Final = "otel-tap"
 
 
 def instance_id(origin: Origin) -> str:

@@ -8,6 +8,7 @@ stood in the path is `_OTHER`, so that span names stay few, and goes out redacte
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from otel_tap.exchange import Role, Rpc
 from otel_tap.messages import UNKNOWN
@@ -26,15 +27,15 @@ _STATUS_NAMES = (
     "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 # UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-_FAULTS_OF_SERVERS = frozenset((2, 4, 12, 13, 14, 15))
+_FAULTS_OF_SERVERS: Final = frozenset((2, 4, 12, 13, 14, 15))
 
-_MAX_METHOD = 255  # bytes
-_METHOD = re.compile(rb"[\w.$-]+/[\w.$-]+").fullmatch
-_OTHER = b"_OTHER"
-_SYSTEM = b"grpc"
-_NS_PER_S = 1_000_000_000
+_MAX_METHOD: Final = 255  # bytes
+_METHOD: Final = re.compile(rb"[\w.$-]+/[\w.$-]+").fullmatch
+_OTHER: Final = b"_OTHER"
+_SYSTEM: Final = b"grpc"
+_NS_PER_S: Final = 1_000_000_000
 
-_HTTP_OK = 200
+_HTTP_OK: Final = 200
 
 RpcKey = tuple[bytes, int | None, bool]
 """What the calls of one shape have in common: method, status, gRPC-Web."""

@@ -7,7 +7,7 @@ servers, never a path, a query or another field: those may be secret.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import UNKNOWN, UNKNOWN_STATUS
@@ -24,16 +24,16 @@ from otel_tap.telemetry.otlp import (
 )
 from otel_tap.telemetry.readings import span_name
 
-_MAX_SHAPES = 4096
-_MAX_REMEMBERED_NAME = 255
+_MAX_SHAPES: Final = 4096
+_MAX_REMEMBERED_NAME: Final = 255
 
-_KIND_SERVER = b"\x30\x02"
-_KIND_CLIENT = b"\x30\x03"
-_STATUS_ERROR = b"\x7a\x02\x18\x02"  # no description: the code or error.type says it
-_EVENT_NAME = field(b"\x62", names.EVENT_NAME.encode())
-_INFO = b"\x10\x09\x1a\x04INFO"
-_WARN = b"\x10\x0d\x1a\x04WARN"
-_ERROR = b"\x10\x11\x1a\x05ERROR"
+_KIND_SERVER: Final = b"\x30\x02"
+_KIND_CLIENT: Final = b"\x30\x03"
+_STATUS_ERROR: Final = b"\x7a\x02\x18\x02"  # no description: the code or error.type says it
+_EVENT_NAME: Final = field(b"\x62", names.EVENT_NAME.encode())
+_INFO: Final = b"\x10\x09\x1a\x04INFO"
+_WARN: Final = b"\x10\x0d\x1a\x04WARN"
+_ERROR: Final = b"\x10\x11\x1a\x05ERROR"
 
 # Neither says anything of the exchange itself, only of what the agent could see of it.
 _NOT_ITS_ERRORS = (ExchangeError.TRUNCATED, ExchangeError.AGENT_STOPPED)

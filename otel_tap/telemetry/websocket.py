@@ -12,6 +12,7 @@ Every captured value passes the redactor here.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final
 
 from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import UNKNOWN
@@ -34,20 +35,20 @@ from otel_tap.telemetry.otlp import (
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.websocket import Flow, Message, Session
 
-_NAME = field(b"\x2a", b"websocket")
-_KIND_INTERNAL = b"\x30\x01"
-_STATUS_ERROR = b"\x7a\x02\x18\x02"
-_SESSION_EVENT = field(b"\x62", names.WEBSOCKET_SESSION_EVENT.encode())
-_MESSAGE_EVENT = field(b"\x62", names.WEBSOCKET_MESSAGE_EVENT.encode())
-_INFO = b"\x10\x09\x1a\x04INFO"
-_ERROR = b"\x10\x11\x1a\x05ERROR"
+_NAME: Final = field(b"\x2a", b"websocket")
+_KIND_INTERNAL: Final = b"\x30\x01"
+_STATUS_ERROR: Final = b"\x7a\x02\x18\x02"
+_SESSION_EVENT: Final = field(b"\x62", names.WEBSOCKET_SESSION_EVENT.encode())
+_MESSAGE_EVENT: Final = field(b"\x62", names.WEBSOCKET_MESSAGE_EVENT.encode())
+_INFO: Final = b"\x10\x09\x1a\x04INFO"
+_ERROR: Final = b"\x10\x11\x1a\x05ERROR"
 
-_FLAGS_OF_W3C = 0xFF
-_MAX_DISPLAYED = 512  # bytes of a target in the display line
-_MAX_CONTENT = 550_000  # bytes, as of bodies: at worst tripled by their way to UTF-8
+_FLAGS_OF_W3C: Final = 0xFF
+_MAX_DISPLAYED: Final = 512  # bytes of a target in the display line
+_MAX_CONTENT: Final = 550_000  # bytes, as of bodies: at worst tripled by their way to UTF-8
 
 # Codes of RFC 6455 7.4.1 (and 1014, a gateway's) by which an end says that something went wrong.
-_ERRORS = frozenset((1002, 1003, 1007, 1008, 1009, 1010, 1011, 1014))
+_ERRORS: Final = frozenset((1002, 1003, 1007, 1008, 1009, 1010, 1011, 1014))
 # What says nothing of the session itself, only of what the agent could see of it.
 _NOT_ITS_ERRORS = (ExchangeError.TRUNCATED, ExchangeError.AGENT_STOPPED)
 

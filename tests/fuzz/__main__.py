@@ -20,6 +20,7 @@ from tests.fuzz.targets import NAMES, load
 WORK = Path("build/fuzz")
 _LONGEST = 4096  # bytes of an input
 _COUNTERS = {
+    "slowest": re.compile(r"stat::slowest_unit_time_sec:\s+(\d+)"),
     "executions": re.compile(r"stat::number_of_executed_units:\s+(\d+)"),
     "features": re.compile(r" ft: (\d+) "),
     "rss": re.compile(r"stat::peak_rss_mb:\s+(\d+)"),
@@ -71,9 +72,10 @@ def _fuzz(name: str, seconds: int) -> int:
     said = {
         what: (pattern.findall(done.stderr) or ["?"])[-1] for what, pattern in _COUNTERS.items()
     }
+    verdict = "nothing found" if done.returncode == 0 else "FOUND"
     print(
         f"{name:<18} {said['executions']:>9} executions in {seconds} s, {said['features']} features"
-        f", {said['rss']} MB: {'nothing found' if done.returncode == 0 else 'FOUND'}",
+        f", {said['rss']} MB, slowest {said['slowest']} s: {verdict}",
         flush=True,
     )
     if done.returncode:

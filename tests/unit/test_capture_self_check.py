@@ -101,7 +101,10 @@ def test_events_of_a_child_and_of_its_sockets_are_taken_out():
     checks = SelfChecks()
     session = checks.start("/nonexistent/libssl.so.3")
     tgid = session.process.pid
-    mine = [replace(event, tgid=tgid) for event in truth()]
+    mine = [
+        replace(event, tgid=tgid) if type(event) is DataEvent else event._replace(tgid=tgid)
+        for event in truth()
+    ]
     of_its_socket = ConnectionClosed(0, 0, CLIENT + 100, 0, CloseReason.CLOSED)
     others = [
         ProcessStarted(0, tgid + 1, 1, 0, 0, "curl", "/usr/bin/curl"),

@@ -12,7 +12,7 @@ are never in it: not those of sensitive names, and none with a query string.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from otel_tap.messages import Field
 from otel_tap.protocols.http1.ambiguity import (
@@ -34,47 +34,47 @@ from otel_tap.protocols.http1.ambiguity import (
     with_word,
 )
 
-HEAD_LIMIT = 64 * 1024
+HEAD_LIMIT: Final = 64 * 1024
 
-_TABLE_LIMIT = 4096  # field lines; both tables begin anew when it is reached
-_NAME_LIMIT = 1024
-_LINE_LIMIT = 128  # bytes of a line that is kept
-_NEVER = -1
-_CR = 13
-_LINES_PER_NAME = 64  # values of names that vary (dates, ids) soon are not kept any more
-_LINES_PER_SECOND = 4  # ... but for a few in each second
-_STATUS_TABLE_LIMIT = 256
-_LENGTH_DIGITS = 18  # more than fits into 63 bits is no length
+_TABLE_LIMIT: Final = 4096  # field lines; both tables begin anew when it is reached
+_NAME_LIMIT: Final = 1024
+_LINE_LIMIT: Final = 128  # bytes of a line that is kept
+_NEVER: Final = -1
+_CR: Final = 13
+_LINES_PER_NAME: Final = 64  # values of names that vary (dates, ids) soon are not kept any more
+_LINES_PER_SECOND: Final = 4  # ... but for a few in each second
+_STATUS_TABLE_LIMIT: Final = 256
+_LENGTH_DIGITS: Final = 18  # more than fits into 63 bits is no length
 
-_REQUEST_LINE = re.compile(
+_REQUEST_LINE: Final = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} [^\x00-\x20\x7f]+ HTTP/1\.[01]\r?\n"
 )
 # Behind a gap "T /" may be the end of "GET /": only methods that are no end of another one prove
 # a beginning (so not LOCK, the end of UNLOCK).
-_KNOWN_REQUEST_LINE = re.compile(
+_KNOWN_REQUEST_LINE: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE"
     rb"|UNLOCK|REPORT|SEARCH|QUERY|PURGE) [^\x00-\x20\x7f]+ HTTP/1\.[01]\r?\n"
 )
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9][ \r\n]")
-_STATUS_PARTS = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r?")
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_METHODS = frozenset(b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
-_SENSITIVE = re.compile(
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9][ \r\n]")
+_STATUS_PARTS: Final = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r?")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_METHODS: Final = frozenset(b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
+_SENSITIVE: Final = re.compile(
     rb"authorization|cookie|token|secret|passw|api[-_]?key|session|credential|signature"
 )
 
-NO_LENGTH = -1
-_BROKEN_LENGTH = -2
-_BROKEN_LINE = -3  # in place of a length: a line is no field
-NOT_CODED = 0
-CHUNKED = 1
-OTHER_CODING = 2  # a transfer coding that is not chunked at its end
-BROKEN = 3  # where the message ends cannot be said, or a line is no field
+NO_LENGTH: Final = -1
+_BROKEN_LENGTH: Final = -2
+_BROKEN_LINE: Final = -3  # in place of a length: a line is no field
+NOT_CODED: Final = 0
+CHUNKED: Final = 1
+OTHER_CODING: Final = 2  # a transfer coding that is not chunked at its end
+BROKEN: Final = 3  # where the message ends cannot be said, or a line is no field
 
-_FRAMING_NONE = 0
-_FRAMING_LENGTH = 1
-_FRAMING_CODING = 2
-_FRAMING_UPGRADE = 3
+_FRAMING_NONE: Final = 0
+_FRAMING_LENGTH: Final = 1
+_FRAMING_CODING: Final = 2
+_FRAMING_UPGRADE: Final = 3
 
 
 class Malformed(Exception):  # noqa: N818 - a verdict on bytes, not an error of the program
@@ -96,8 +96,10 @@ class _Name:
         self.room = room
 
 
-_FOLDED = _Name(b"", _FRAMING_NONE, _NEVER)  # stands for a line that went on with another one
-_FRAMING_WORDS = frozenset(
+_FOLDED: Final = _Name(
+    b"", _FRAMING_NONE, _NEVER
+)  # stands for a line that went on with another one
+_FRAMING_WORDS: Final = frozenset(
     (
         BAD_CODING,
         BAD_LENGTH,

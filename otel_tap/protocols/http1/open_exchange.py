@@ -5,20 +5,22 @@ Owns what is known of it so far, and how its place in the streams is told. It de
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.exchange import Connection, ExchangeError, Position, Role, Rpc
 from otel_tap.messages import Request, Response
 from otel_tap.protocols.content import ReadExchange
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.http2.grpc import Messages
 
-ABSENT = 0  # not begun, or unknown for good
-UNDER_WAY = 1
-OVER = 2
+ABSENT: Final = 0  # not begun, or unknown for good
+UNDER_WAY: Final = 1
+OVER: Final = 2
 
 # A record holds less than 2**20 bytes of plaintext: one number for record and place within.
-_POSITION_SHIFT = 20
+_POSITION_SHIFT: Final = 20
 
-_CLIENT = Role.CLIENT  # a member is looked up slowly on its class
+_CLIENT: Final = Role.CLIENT  # a member is looked up slowly on its class
 
 
 def position(

@@ -22,6 +22,8 @@ a response waits, at most about a second, for a request whose call was entered b
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.events import DataEvent
 from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import Request, Response
@@ -41,13 +43,13 @@ from otel_tap.protocols.http1.under_way import seen_now
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.http2.grpc import Messages
 
-OPEN_LIMIT = 1024  # requests without response on one connection
+OPEN_LIMIT: Final = 1024  # requests without response on one connection
 
-_HELD_NS = 1_000_000_000
+_HELD_NS: Final = 1_000_000_000
 
-UNDECIDED = 0
-SWITCHED = 1
-DECLINED = 2
+UNDECIDED: Final = 0
+SWITCHED: Final = 1
+DECLINED: Final = 2
 
 
 class Pairing(Listener):

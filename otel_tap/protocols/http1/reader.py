@@ -12,6 +12,8 @@ follow. HOLD follows a request to switch protocols, until its response decides. 
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import EMPTY_BODY, Body, Field
@@ -33,30 +35,30 @@ from otel_tap.protocols.http1.listener import Listener
 from otel_tap.protocols.http2.grpc import Messages
 from otel_tap.protocols.reading import ContentReader
 
-SEEK = 0
-HOLD = 1
-START = 2
-HEAD = 3
-FIXED = 4
-CHUNK_SIZE = 5
-CHUNK_DATA = 6
-CHUNK_END = 7
-TRAILERS = 8
-UNTIL_CLOSE = 9
-DONE = 10
+SEEK: Final = 0
+HOLD: Final = 1
+START: Final = 2
+HEAD: Final = 3
+FIXED: Final = 4
+CHUNK_SIZE: Final = 5
+CHUNK_DATA: Final = 6
+CHUNK_END: Final = 7
+TRAILERS: Final = 8
+UNTIL_CLOSE: Final = 9
+DONE: Final = 10
 
 # The rest of a content that is not kept is not copied either, when it is as long as this: a
 # shorter one is over before the kernel side knows.
-_SPARE_FROM = 256 * 1024
+_SPARE_FROM: Final = 256 * 1024
 
-_CHUNK_LINE_LIMIT = 16 * 1024  # bytes of a chunk-size line with its extensions
+_CHUNK_LINE_LIMIT: Final = 16 * 1024  # bytes of a chunk-size line with its extensions
 
-_CHUNK_DIGITS = 15  # hexadecimal ones that count; more than fits into 63 bits is no size
+_CHUNK_DIGITS: Final = 15  # hexadecimal ones that count; more than fits into 63 bits is no size
 
-_STATUS_LINE_SIZE = len(b"HTTP/1.1 200 ")
+_STATUS_LINE_SIZE: Final = len(b"HTTP/1.1 200 ")
 
-_CR = 13
-_LF = 10
+_CR: Final = 13
+_LF: Final = 10
 
 
 class MessageReader:

@@ -7,6 +7,8 @@ comes meanwhile.
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Request
@@ -27,7 +29,7 @@ from otel_tap.protocols.http1.switching import behind
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.reading import ContentReader
 
-_HELD_LIMIT = 64 * 1024  # bytes kept behind a request to switch protocols
+_HELD_LIMIT: Final = 64 * 1024  # bytes kept behind a request to switch protocols
 
 
 class RequestReader(MessageReader):

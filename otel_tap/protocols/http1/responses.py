@@ -7,6 +7,8 @@ there was none.
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.events import DataEvent
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Response
@@ -35,10 +37,10 @@ from otel_tap.protocols.http1.switching import behind
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.reading import response_reader
 
-EVENT_STREAM = b"event-stream"
+EVENT_STREAM: Final = b"event-stream"
 """A head without these bytes is not that of an event stream; nobody writes them otherwise."""
 
-_INTERIM_LIMIT = 16  # interim statuses that are kept
+_INTERIM_LIMIT: Final = 16  # interim statuses that are kept
 
 
 class ResponseReader(MessageReader):

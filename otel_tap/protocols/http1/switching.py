@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Exchange
@@ -16,7 +17,7 @@ from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.http2 import Http2, Upgraded
 from otel_tap.protocols.websocket import WebSocket, is_websocket
 
-_TUNNEL_LIMIT = 4  # tunnels inside tunnels that are followed
+_TUNNEL_LIMIT: Final = 4  # tunnels inside tunnels that are followed
 
 
 def switched(carrier: Carrier, granted: Exchange | None, requests: Direction) -> Protocol:

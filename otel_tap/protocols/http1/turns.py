@@ -12,6 +12,8 @@ the next pair would have to be judged by.
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import EMPTY_BODY, Body, Field, Request, Response
@@ -27,16 +29,16 @@ from otel_tap.protocols.http1.head import (
 from otel_tap.protocols.http1.open_exchange import position
 from otel_tap.protocols.http1.responses import EVENT_STREAM
 
-_HEAD_END = b"\r\n\r\n"
-_LAST_LINE_END = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
-_CALL = b"application/grpc"
-_WITHOUT_CONTENT = frozenset((204, 304))
+_HEAD_END: Final = b"\r\n\r\n"
+_LAST_LINE_END: Final = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
+_CALL: Final = b"application/grpc"
+_WITHOUT_CONTENT: Final = frozenset((204, 304))
 
-_QUIET = 0  # between messages
-_ASKING = 1  # the head of a request is here, and not all of its content
-_ASKED = 2  # a whole request waits
-_ANSWERING = 3  # the head of its response is here, and not all of its content
-_AWAY = 4  # the long way has the connection
+_QUIET: Final = 0  # between messages
+_ASKING: Final = 1  # the head of a request is here, and not all of its content
+_ASKED: Final = 2  # a whole request waits
+_ANSWERING: Final = 3  # the head of its response is here, and not all of its content
+_AWAY: Final = 4  # the long way has the connection
 
 _Head = tuple[bytes, bytes, str, tuple[Field, ...], int, bytes]
 """Method and target, or nothing and a reason; version, fields, status, content so far."""

@@ -9,7 +9,7 @@ oracle of the tests.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Exchange, ExchangeError, Role
@@ -43,13 +43,13 @@ from otel_tap.protocols.http2.streams import Streams
 
 __all__ = ["Http2", "Upgraded"]
 
-_FRAME_HEADER = 9
-_unpack_setting = struct.Struct(">HI").unpack_from
-_HEADER_TABLE_SIZE = 1
-_STREAM_BITS = 0x7FFFFFFF
+_FRAME_HEADER: Final = 9
+_unpack_setting: Final = struct.Struct(">HI").unpack_from
+_HEADER_TABLE_SIZE: Final = 1
+_STREAM_BITS: Final = 0x7FFFFFFF
 # Numbers of streams that may be met behind a gap: so many more than were lost bytes for.
-_SPARE_STREAMS = 64
-_BYTES_PER_STREAM = 10  # a HEADERS frame with one field
+_SPARE_STREAMS: Final = 64
+_BYTES_PER_STREAM: Final = 10  # a HEADERS frame with one field
 
 
 class Upgraded(NamedTuple):

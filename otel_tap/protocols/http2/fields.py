@@ -17,19 +17,21 @@ A value whose name is unknown is unknown as well: nobody could tell whether it i
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.messages import UNKNOWN_FIELD, Field
 from otel_tap.protocols.http2 import huffman
 from otel_tap.protocols.http2.section import Section
 
-BLOCK_LIMIT = 256 * 1024  # bytes of one coded field section
-SECTION_LIMIT = 256 * 1024  # bytes of its fields; further ones are left out
-TABLE_LIMIT = 64 * 1024  # of a larger table the oldest entries are not kept
-DEFAULT_TABLE_SIZE = 4096  # RFC 9113 6.5.2
+BLOCK_LIMIT: Final = 256 * 1024  # bytes of one coded field section
+SECTION_LIMIT: Final = 256 * 1024  # bytes of its fields; further ones are left out
+TABLE_LIMIT: Final = 64 * 1024  # of a larger table the oldest entries are not kept
+DEFAULT_TABLE_SIZE: Final = 4096  # RFC 9113 6.5.2
 
-UNKNOWN_SIZE = -1
+UNKNOWN_SIZE: Final = -1
 
-_ENTRY_OVERHEAD = 32  # RFC 7541 4.1
-_INTEGER_BYTES = 5  # continuation bytes; more would be beyond any size
+_ENTRY_OVERHEAD: Final = 32  # RFC 7541 4.1
+_INTEGER_BYTES: Final = 5  # continuation bytes; more would be beyond any size
 
 _STATIC: tuple[Field, ...] = (
     (b"", b""),  # index 0 is not used
@@ -95,18 +97,18 @@ _STATIC: tuple[Field, ...] = (
     (b"via", b""),
     (b"www-authenticate", b""),
 )
-_FIRST_DYNAMIC = len(_STATIC)
-_STATIC_SIZES = tuple(len(name) + len(value) + _ENTRY_OVERHEAD for name, value in _STATIC)
+_FIRST_DYNAMIC: Final = len(_STATIC)
+_STATIC_SIZES: Final = tuple(len(name) + len(value) + _ENTRY_OVERHEAD for name, value in _STATIC)
 
 # Of one connection and direction: coded pieces and strings that are remembered with what they
 # stand for. Most connections say few things again and again.
-_MEMO_LIMIT = 32
-_MEMO_BLOCK = 512  # bytes
-_MEMO_PAUSE = 64  # sections, where none comes again
-_REST_MIN = 2  # bytes
-_STRINGS_LIMIT = 128
-_STRING_LIMIT = 64  # bytes, coded
-_ANY = -1
+_MEMO_LIMIT: Final = 32
+_MEMO_BLOCK: Final = 512  # bytes
+_MEMO_PAUSE: Final = 64  # sections, where none comes again
+_REST_MIN: Final = 2  # bytes
+_STRINGS_LIMIT: Final = 128
+_STRING_LIMIT: Final = 64  # bytes, coded
+_ANY: Final = -1
 
 
 class Malformed(Exception):  # noqa: N818 - a verdict on bytes, not an error of the program

@@ -12,39 +12,39 @@ exchanges (windows, priorities, pings, unknown types) are counted over.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from otel_tap.events import DataEvent
 from otel_tap.protocols.counters import Counters
 from otel_tap.protocols.http2.fields import BLOCK_LIMIT, Malformed
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-DATA = 0
-HEADERS = 1
-PRIORITY = 2
-RST_STREAM = 3
-SETTINGS = 4
-PUSH_PROMISE = 5
-PING = 6
-GOAWAY = 7
-WINDOW_UPDATE = 8
-CONTINUATION = 9
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
 
-END_STREAM = 0x1
-ACK = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-HAS_PRIORITY = 0x20
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+HAS_PRIORITY: Final = 0x20
 
-REQUESTS = 0
-RESPONSES = 1
+REQUESTS: Final = 0
+RESPONSES: Final = 1
 
-_HEADER_SIZE = 9
-_unpack_header = struct.Struct(">HBBBI").unpack_from
-_STREAM_BITS = 0x7FFFFFFF
+_HEADER_SIZE: Final = 9
+_unpack_header: Final = struct.Struct(">HBBBI").unpack_from
+_STREAM_BITS: Final = 0x7FFFFFFF
 # Types whose length is fixed, and types of a stream or of the connection (RFC 9113 6).
-_LENGTHS = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+_LENGTHS: Final = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _OF_CONNECTION = (SETTINGS, PING, GOAWAY)
 _OF_STREAM = (DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION)
 _FLAGS = (
@@ -59,18 +59,18 @@ _FLAGS = (
     0,
     END_HEADERS,
 )
-_WANTED = frozenset({HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION})
+_WANTED: Final = frozenset({HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION})
 # Those of a HEADERS frame that holds more or less than a section.
-_SECTION_FLAGS = END_HEADERS | PADDED | HAS_PRIORITY
+_SECTION_FLAGS: Final = END_HEADERS | PADDED | HAS_PRIORITY
 _WITH_BLOCK = (HEADERS, PUSH_PROMISE, CONTINUATION)
 
-_SEEK = 0
-_PREFACE = 1
-_FRAMES = 2
-_DONE = 3
+_SEEK: Final = 0
+_PREFACE: Final = 1
+_FRAMES: Final = 2
+_DONE: Final = 3
 
-_PAD_UNREAD = -1
-_PAD_LOST = -2
+_PAD_UNREAD: Final = -1
+_PAD_LOST: Final = -2
 
 
 class Frame(NamedTuple):

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from otel_tap.exchange import Rpc
 from otel_tap.messages import UNKNOWN, Field, field_value
 
-_PREFIX_SIZE = 5  # a flag byte and the length
-_TRAILERS = 0x80  # flag of the message of gRPC-Web that holds trailers
-_TRAILERS_LIMIT = 4096
-_CONTENT_TYPE = re.compile(rb"application/grpc(-web(?:-text)?)?(?:[+;\s].*)?", re.DOTALL)
-_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
-_UNITS_NS = {
+_PREFIX_SIZE: Final = 5  # a flag byte and the length
+_TRAILERS: Final = 0x80  # flag of the message of gRPC-Web that holds trailers
+_TRAILERS_LIMIT: Final = 4096
+_CONTENT_TYPE: Final = re.compile(rb"application/grpc(-web(?:-text)?)?(?:[+;\s].*)?", re.DOTALL)
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS_NS: Final = {
     b"H": 3_600_000_000_000,
     b"M": 60_000_000_000,
     b"S": 1_000_000_000,
@@ -27,14 +28,14 @@ _UNITS_NS = {
     b"u": 1_000,
     b"n": 1,
 }
-_STATUS = re.compile(rb"[0-9]{1,2}")
-_STATUS_LINE = re.compile(
+_STATUS: Final = re.compile(rb"[0-9]{1,2}")
+_STATUS_LINE: Final = re.compile(
     rb"(?:^|\n)grpc-status:[ \t]*([0-9]{1,2})[ \t]*(?:\r?\n|$)", re.IGNORECASE
 )
 
-PLAIN = 0
-WEB = 1
-WEB_TEXT = 2
+PLAIN: Final = 0
+WEB: Final = 1
+WEB_TEXT: Final = 2
 
 
 def form(fields: Sequence[Field]) -> int | None:

@@ -7,7 +7,7 @@ needs is made in a few milliseconds, all of it would take 4 MB. It knows no fiel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 # Bits of the code of each octet, and of EOS at the end.
 _LENGTHS: tuple[int, ...] = (
@@ -23,8 +23,8 @@ _LENGTHS: tuple[int, ...] = (
     21, 21, 26, 26, 28, 27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
     26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
 )  # fmt: skip
-_EOS = 256
-_PADDING_LIMIT = 7  # bits of EOS that may fill up the last byte
+_EOS: Final = 256
+_PADDING_LIMIT: Final = 7  # bits of EOS that may fill up the last byte
 
 # For each octet the row to go on with and the octets that are whole by then; empty until entered.
 _Row = list[Any]
@@ -49,10 +49,10 @@ def _tree() -> list[list[int]]:
     return nodes
 
 
-_NODES = _tree()
+_NODES: Final = _tree()
 _ROWS: list[_Row] = [[] for _ in _NODES]
-_STATES = {id(row): state for state, row in enumerate(_ROWS)}
-_START = _ROWS[0]
+_STATES: Final = {id(row): state for state, row in enumerate(_ROWS)}
+_START: Final = _ROWS[0]
 _DEAD: _Row = []  # behind EOS, which must not be sent
 _DEAD.extend((_DEAD, b"") for _ in range(256))
 
@@ -67,7 +67,7 @@ def _endings() -> frozenset[int]:
     return frozenset(rows)
 
 
-_ENDINGS = _endings()
+_ENDINGS: Final = _endings()
 
 
 def _step(state: int, byte: int) -> tuple[_Row, bytes]:

@@ -7,6 +7,8 @@ payload of an event that consists of frames, with a field section that is a head
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.protocols.http2.fields import FieldDecoder, Malformed
 from otel_tap.protocols.http2.frames import (
     END_HEADERS,
@@ -21,7 +23,7 @@ from otel_tap.protocols.http2.frames import (
 __all__ = ["PREFACE", "REQUESTS", "RESPONSES", "begins_server", "may_begin_server", "side_of"]
 
 _SERVER_BEGIN = (0, 0, -1, 4, 0, 0, 0, 0, 0)  # length, SETTINGS, no flag, stream 0
-_MAX_HIGH = 0x10  # first byte of a length; midway no frame of 1 MiB or more is believed
+_MAX_HIGH: Final = 0x10  # first byte of a length; midway no frame of 1 MiB or more is believed
 
 
 def begins_server(data: bytes) -> bool:

@@ -7,15 +7,16 @@ section is a head. What was found is kept: a section that comes again is the sam
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from otel_tap.messages import UNKNOWN_FIELD, UNKNOWN_STATUS, Field, field_value
 from otel_tap.protocols.http2 import grpc
 
-HEAD = 0
-TRAILERS = 1
-UNCERTAIN = 2  # its first field, which tells, is unknown
+HEAD: Final = 0
+TRAILERS: Final = 1
+UNCERTAIN: Final = 2  # its first field, which tells, is unknown
 
-_STATUS = re.compile(rb"[0-9]{3}")
+_STATUS: Final = re.compile(rb"[0-9]{3}")
 
 RequestHead = tuple[bytes | None, bytes | None, tuple[Field, ...]]
 """Method and target, None where the section does not say, and the fields."""
@@ -69,7 +70,7 @@ class Section:
         return self._response
 
 
-_NO_FORM = 255
+_NO_FORM: Final = 255
 
 
 def _place_of(section: Section) -> int:

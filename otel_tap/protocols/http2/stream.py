@@ -8,6 +8,7 @@ either. It must not know frames, nor when a stream is over.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from otel_tap.exchange import ExchangeError, Rpc
 from otel_tap.messages import (
@@ -25,16 +26,16 @@ from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.http2.section import HEAD, TRAILERS, UNCERTAIN, Section
 from otel_tap.protocols.reading import ContentReader, response_reader
 
-ABSENT = 0
-UNDER_WAY = 1
-OVER = 2
+ABSENT: Final = 0
+UNDER_WAY: Final = 1
+OVER: Final = 2
 
-VERSION = "2"
+VERSION: Final = "2"
 
-_SWITCHED = 101
-_INTERIM_LIMIT = 16  # interim statuses that are kept
+_SWITCHED: Final = 101
+_INTERIM_LIMIT: Final = 16  # interim statuses that are kept
 
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
 class Half:

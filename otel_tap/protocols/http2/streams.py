@@ -11,6 +11,8 @@ longer than `HELD_NS`, its beginning. A request can also be reported after its r
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_tap.exchange import Exchange, ExchangeError, Position, Role
 from otel_tap.messages import Request, field_value
 from otel_tap.protocols import Carrier
@@ -18,19 +20,19 @@ from otel_tap.protocols.http2.frames import REQUESTS, RESPONSES
 from otel_tap.protocols.http2.section import Section
 from otel_tap.protocols.http2.stream import ABSENT, OVER, UNDER_WAY, Half, Stream
 
-OPEN_LIMIT = 1024  # streams of one connection; then the oldest is emitted as it is
-HELD_NS = 1_000_000_000
+OPEN_LIMIT: Final = 1024  # streams of one connection; then the oldest is emitted as it is
+HELD_NS: Final = 1_000_000_000
 # A response whose end may have passed unseen, and of which nothing was seen for so long.
-SILENT_NS = 60_000_000_000
-_CLOSED_LIMIT = 1024
+SILENT_NS: Final = 60_000_000_000
+_CLOSED_LIMIT: Final = 1024
 
 # Error codes of RFC 9113 7.
-_NO_ERROR = 0
-_REFUSED_STREAM = 7
-_CANCEL = 8
-_ERRORS = {_REFUSED_STREAM: ExchangeError.REFUSED, _CANCEL: ExchangeError.CANCELLED}
+_NO_ERROR: Final = 0
+_REFUSED_STREAM: Final = 7
+_CANCEL: Final = 8
+_ERRORS: Final = {_REFUSED_STREAM: ExchangeError.REFUSED, _CANCEL: ExchangeError.CANCELLED}
 
-_CLIENT = Role.CLIENT  # a member is looked up slowly on its class
+_CLIENT: Final = Role.CLIENT  # a member is looked up slowly on its class
 
 
 class Streams:

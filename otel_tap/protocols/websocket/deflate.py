@@ -9,11 +9,12 @@ more than the agent. Whoever goes beyond is not decompressed any more.
 from __future__ import annotations
 
 import zlib
+from typing import Final
 
-_STEP = 64 * 1024
-_FREE = 1 << 20  # bytes that one direction may inflate to, whatever moved
-_RATIO = 64  # ... and so many more for each byte that moved; deflate can do 1032
-_TAIL = b"\x00\x00\xff\xff"  # left out at the end of each message (7.2.1)
+_STEP: Final = 64 * 1024
+_FREE: Final = 1 << 20  # bytes that one direction may inflate to, whatever moved
+_RATIO: Final = 64  # ... and so many more for each byte that moved; deflate can do 1032
+_TAIL: Final = b"\x00\x00\xff\xff"  # left out at the end of each message (7.2.1)
 
 
 class Inflater:

@@ -11,30 +11,32 @@ frames of the first are not told: nobody knows yet that they are frames.
 
 from __future__ import annotations
 
-CONTINUATION = 0
-TEXT = 1
-BINARY = 2
-CLOSE = 8
-PING = 9
-PONG = 10
-_CONTROL = 8  # set in the opcodes of control frames
+from typing import Final
 
-_KNOWN = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
-_CONTROL_LIMIT = 125  # bytes of payload (5.5)
-_FIN = 0x80
-_RSV = 0x70
-RSV1 = 0x40
+CONTINUATION: Final = 0
+TEXT: Final = 1
+BINARY: Final = 2
+CLOSE: Final = 8
+PING: Final = 9
+PONG: Final = 10
+_CONTROL: Final = 8  # set in the opcodes of control frames
+
+_KNOWN: Final = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
+_CONTROL_LIMIT: Final = 125  # bytes of payload (5.5)
+_FIN: Final = 0x80
+_RSV: Final = 0x70
+RSV1: Final = 0x40
 
 # The rest of a payload that nobody needs is not copied when it is as long as this: a shorter one
 # is over before the kernel side knows.
-_SPARE_FROM = 256 * 1024
+_SPARE_FROM: Final = 256 * 1024
 
-_SEEK = 0
-_HEADER = 1
-_PAYLOAD = 2
-_DONE = 3
+_SEEK: Final = 0
+_HEADER: Final = 1
+_PAYLOAD: Final = 2
+_DONE: Final = 3
 
-NO_KEY = b""
+NO_KEY: Final = b""
 
 
 class FrameListener:

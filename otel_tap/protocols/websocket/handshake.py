@@ -5,13 +5,13 @@ Owns how the response's fields are read. It must not know frames.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from otel_tap.messages import Field, field_value, field_values
 from otel_tap.protocols.websocket.frames import RSV1
 
-_EXTENSIONS_LIMIT = 16  # extensions of a response that are looked at
-_ANY_RESERVED = 0x70
+_EXTENSIONS_LIMIT: Final = 16  # extensions of a response that are looked at
+_ANY_RESERVED: Final = 0x70
 
 
 class Agreed(NamedTuple):

@@ -11,6 +11,7 @@ A message after a loss is told where its frames are known again; counts are then
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from otel_tap.messages import Body
 from otel_tap.protocols.websocket.deflate import Inflater
@@ -27,13 +28,13 @@ from otel_tap.protocols.websocket.frames import (
 from otel_tap.protocols.websocket.handshake import Agreed
 from otel_tap.websocket import Flow
 
-NO_CODE = 1005  # RFC 6455 7.1.5: a close frame without a code
+NO_CODE: Final = 1005  # RFC 6455 7.1.5: a close frame without a code
 
-_NONE = -1  # no message, or frame, is under way
-_HIDDEN = -2  # the beginning of the message under way passed unseen
+_NONE: Final = -1  # no message, or frame, is under way
+_HIDDEN: Final = -2  # the beginning of the message under way passed unseen
 # Data frames are told apart by whether they end their message, not by their opcode.
-_LAST = 0
-_MORE = 1
+_LAST: Final = 0
+_MORE: Final = 1
 
 
 class _Sender:
