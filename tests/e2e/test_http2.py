@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +12,18 @@ import pytest
 
 from otel_tap.demo import server as demo
 from otel_tap.demo.server import Nginx
-from tests.e2e.conftest import Tap
+from tests.e2e.conftest import PATIENCE, Tap
 
 SERVER, CLIENT = 2, 3
 
 pytestmark = pytest.mark.ebpf
+
+
+# The server's own account of every request: what a span says, in the same order.
+_SIZED_LOG = """\
+    log_format sized '$request_method $status $body_bytes_sent $request_uri';
+    access_log {folder}/sized.log sized;
+"""
 
 
 @pytest.fixture
@@ -23,6 +31,9 @@ def nginx2(world_readable: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ng
     """nginx that speaks HTTP/2 at both ports."""
     configuration = demo._CONFIGURATION.replace(" ssl;", " ssl http2;")
     configuration = configuration.replace("{plain_port};", "{plain_port} http2;")
+    configuration = configuration.replace(
+        "    access_log", "    keepalive_requests 1000000;\n" + _SIZED_LOG + "    access_log"
+    )
     monkeypatch.setattr(demo, "_CONFIGURATION", configuration)
     with Nginx(world_readable) as server:
         yield server
@@ -89,3 +100,83 @@ def test_concurrent_streams_of_h2load_are_all_there_at_both_ends(nginx2):
     assert len(clients) == len(servers) == len(logged) == count
     assert {span.attributes["url.path"] for span in servers} == {"/load"}
     assert {span.parent_span_id for span in servers} == {span.span_id for span in clients}
+
+
+def accounted(folder: Path) -> Counter[tuple[str, int, int, str]]:
+    """Method, status, bytes of response content and path of every request, by nginx."""
+    rows: Counter[tuple[str, int, int, str]] = Counter()
+    for line in (folder / "sized.log").read_text().splitlines():
+        method, status, size, path = line.split()
+        rows[method, int(status), int(size), path] += 1
+    return rows
+
+
+def losses(tap: Tap) -> dict[tuple[str, str | None], float]:
+    """Whatever the agent says, in its last metrics, to have lost, shed, dropped or given up."""
+    wanted = ("lost", "shed", "dropped", "opaque")
+    return {
+        (point.name, str(point.attributes.get("otel_tap.reason"))): point.value
+        for point in tap.receiver.points
+        if any(word in point.name for word in wanted)
+    }
+
+
+def test_fifty_thousand_requests_of_h2load_are_told_to_the_byte_at_both_ends(nginx2, tmp_path):
+    config = tmp_path / "tap.yaml"
+    config.write_text(
+        "telemetry:\n  attributes: [http.request.body.size, http.response.body.size]\n"
+    )
+    form = tmp_path / "form"
+    form.write_bytes(b"f" * 1234)
+    base = f"https://127.0.0.1:{nginx2.tls_port}"
+    targets = ("/hello", "/missing", "/report", "/moved", "/broken", "/other")
+    # Paced: the agent shares two processors with all of them, and would shed connections.
+    loads = {
+        "GET": ["-n", "40000", "-c", "8", *(base + target for target in targets)],
+        "POST": ["-n", "10000", "-c", "2", "-d", str(form), f"{base}/hello", f"{base}/missing"],
+    }
+    with Tap(
+        "--config", str(config),
+        environment={"OTEL_LOGS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "500"},
+    ) as tap:  # fmt: skip
+        processes = [
+            subprocess.Popen(
+                ["h2load", "-m", "100", "--rps", "300", *load], stdout=subprocess.PIPE, text=True
+            )
+            for load in loads.values()
+        ]
+        said = [process.communicate(timeout=120 * PATIENCE)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0]
+        tap.wait_for(lambda: len(tap.receiver.spans), 100_000, 60)
+        assert tap.stop() == 0
+        ends = {kind: tap.spans(nginx2.tls_port, kind) for kind in (CLIENT, SERVER)}
+        lost = losses(tap)
+    assert ("otel_tap.payload.shed", "None") in lost
+    assert {name: count for name, count in lost.items() if count} == {}, tap.stderr
+
+    # By h2load: nothing failed, and so many answers of each class.
+    classes: Counter[str] = Counter()
+    for text, count in zip(said, (40_000, 10_000), strict=True):
+        assert f"{count} done" in text, text
+        for number, name in re.findall(r"(\d+) ([2345]xx)", text):
+            classes[name] += int(number)
+    logged = accounted(nginx2.folder)
+    assert logged.total() == classes.total() == 50_000
+    assert len(logged) == len(targets) + 2
+    for spans in ends.values():
+        told: Counter[tuple[str, int, int, str]] = Counter()
+        for span in spans:
+            attributes = span.attributes
+            method = str(attributes["http.request.method"])
+            path = attributes.get("url.path") or str(attributes["url.full"]).removeprefix(base)
+            status = int(str(attributes["http.response.status_code"]))
+            told[method, status, int(str(attributes["http.response.body.size"])), str(path)] += 1
+            assert attributes["http.request.body.size"] == (1234 if method == "POST" else 0)
+            assert not [name for name in attributes if name.startswith("otel_tap.capture.")]
+        assert told == logged
+        by_class: Counter[str] = Counter()
+        for (_, status, _, _), count in told.items():
+            by_class[f"{status // 100}xx"] += count
+        assert by_class == +classes
+    assert {span.parent_span_id for span in ends[SERVER]} == {span.span_id for span in ends[CLIENT]}
+    assert len({span.span_id for span in ends[CLIENT] + ends[SERVER]}) == 100_000
