@@ -24,6 +24,7 @@ from otel_tap.messages import (
 from otel_tap.protocols.content import ContentRules, ReadExchange
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.http2.fields import Section
+from otel_tap.protocols.http2.sockets import PROTOCOL, Asked
 from otel_tap.protocols.reading import ContentReader, response_reader
 
 ABSENT = 0
@@ -141,6 +142,14 @@ class Half:
         if self.reading is not None:
             self.reading.lost()
 
+    def end_at_head(self) -> None:
+        """What moved, or moves, behind its head is no content of it."""
+        self.state = OVER
+        self.hidden = False
+        self.size = self.lost = 0
+        self._parts.clear()
+        self.reading = None
+
     def hide(self) -> None:
         """Frames of it may pass, or have passed, unseen."""
         if self.state == OVER:
@@ -179,6 +188,7 @@ class Stream:
 
     __slots__ = (
         "_adopted",
+        "asked",
         "error",
         "first",
         "grpc",
@@ -210,6 +220,7 @@ class Stream:
         self.interim: tuple[int, ...] = ()
         self.error: ExchangeError | None = None
         self.grpc: int | None = None
+        self.asked: Asked | None = None  # its request asks for a WebSocket
         self.read: ReadExchange | None = None  # who reads its contents
         self._adopted: Request | None = None
         self.touched_ns = start_ns
@@ -283,6 +294,24 @@ class Stream:
         if self.grpc is None:
             self._read_response()
 
+    @property
+    def granted(self) -> bool:
+        """Whether its response grants what was asked for, and nothing moved behind that yet."""
+        half = self.response
+        return (
+            half.state == UNDER_WAY
+            and half.known
+            and 200 <= self.status < 300
+            and not half.content_moved
+        )
+
+    def leave(self, asked: Asked) -> None:
+        """Both messages are whole with their heads; what follows is a WebSocket's."""
+        self.request.end_at_head()
+        self.request.wire = asked.wire
+        self.request.end_ns = asked.end_ns
+        self.response.end_at_head()
+
     def read_request(self, rules: ContentRules) -> None:
         """Has the contents read, if the rules choose this exchange by its head."""
         half = self.request
@@ -303,7 +332,7 @@ class Stream:
             half.reading.lost()
 
     def _request_head(self, fields: list[Field]) -> None:
-        method = path = authority = None
+        method = path = authority = protocol = None
         plain = []
         for field in fields:
             name, value = field
@@ -318,6 +347,8 @@ class Stream:
                 path = value if path is None else path
             elif name == b":authority":
                 authority = value if authority is None else authority
+            elif name == b":protocol":
+                protocol = value if protocol is None else protocol
         if method is not None:
             self.method = method
         target = path
@@ -328,7 +359,11 @@ class Stream:
         kept = tuple(plain)
         if authority is not None and field_value(kept, b"host") is None:
             kept = ((b"host", authority), *kept)
-        self.request.fields = kept
+        half = self.request
+        half.fields = kept
+        if protocol is not None and method == b"CONNECT" and protocol.lower() == PROTOCOL:
+            self.asked = Asked(half.wire, half.end_ns)
+            half.reading = ContentReader((), self.asked)
 
     def _look_for_grpc(self, fields: tuple[Field, ...]) -> None:
         if self.grpc is None:
