@@ -96,7 +96,7 @@ class ExchangeFilter:
 def host_of(request: Request) -> str | None:
     """The host that a request names, lower-case, without port: its target's, else Host."""
     target = request.target
-    if request.method == b"CONNECT":
+    if request.method == b"CONNECT" and target[:1] != b"/":
         authority = target
     else:
         _, separator, rest = target.partition(b"://")

@@ -36,7 +36,7 @@ class Session:
     sent: Final[Flow]  # by the process
     received: Final[Flow]
     subprotocol: Final[bytes | None]  # as the server chose it
-    deflate: Final[bool]  # permessage-deflate was agreed upon
+    deflate: Final[bool | None]  # permessage-deflate was agreed upon; None: not known
     # What the first close frame said: RFC 6455 7.4.1, 1005 when it had no code. None: no close
     # frame was seen, or its code was lost.
     close_code: Final[int | None]

@@ -167,7 +167,9 @@ def locate(
     if role is _SERVER:
         scheme = hops.scheme or scheme
         full = behind = None
-    port = _DEFAULT_PORTS.get(scheme) if method != b"CONNECT" else None
+    # An extended CONNECT (RFC 8441) has a path, and the default port of its scheme.
+    tunnels = method == b"CONNECT" and target[:1] != b"/"
+    port = None if tunnels else _DEFAULT_PORTS.get(scheme)
     if hops.host:
         # A proxy that says the original host but not its scheme leaves the default port unknown.
         authority = parse_authority(hops.host, port if hops.scheme else None)

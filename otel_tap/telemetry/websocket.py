@@ -196,7 +196,8 @@ class WebSocketEncoder:
     ) -> None:
         _append_flow(attributes, names.WEBSOCKET_SENT, session.sent)
         _append_flow(attributes, names.WEBSOCKET_RECEIVED, session.received)
-        attributes.append(bool_attribute(names.WEBSOCKET_DEFLATE, value=session.deflate))
+        if session.deflate is not None:
+            attributes.append(bool_attribute(names.WEBSOCKET_DEFLATE, value=session.deflate))
         if session.subprotocol:
             # The server's choice of what the client offered: a name, though any bytes may stand
             # there, and some clients pass a token this way.

@@ -19,6 +19,7 @@ from otel_tap.exchange import Exchange
 from otel_tap.privacy import Redactor
 from otel_tap.telemetry import Identities, RecordEncoder, TelemetrySettings
 from otel_tap.telemetry.names import OPT_IN_ATTRIBUTES
+from otel_tap.websocket import Message
 from tests.unit.test_cli_exchange_view import ORIGIN
 from tests.unit.wire import SECOND, Wire
 
@@ -96,12 +97,14 @@ def check(data: bytes) -> None:
     wire = play(data)
     assert wire.connections.open_connections == 0
     counted = wire.counters
-    assert len(wire.exchanges) == (
+    sockets = [one.websocket for one in wire.exchanges if one.websocket is not None]
+    assert len(wire.exchanges) - len(sockets) == (
         counted.exchanges_complete
         + counted.exchanges_incomplete
         + counted.exchanges_without_request
         + counted.exchanges_without_response
     )
+    assert len(sockets) == counted.websocket_sessions + counted.websocket_messages
     limit = _LIMITS[(data[0] if data else 0) >> LIMIT_SHIFT & 3]
     for exchange in wire.exchanges:
         _check_exchange(exchange, limit)
@@ -120,11 +123,15 @@ def _check_exchange(exchange: Exchange, limit: int) -> None:
         assert 0 <= message.lost_bytes <= message.wire_size
         for name, _ in message.fields + message.trailers:
             assert name == name.lower()
+    if isinstance(exchange.websocket, Message):
+        assert len(exchange.websocket.body.content) <= limit
 
 
 def _check_records(exchange: Exchange) -> None:
     span, log = _ENCODER.encode(exchange)
-    assert len(ScopeSpans.FromString(span).spans) == 1
+    # A message has no span: that of its session stands for all of them.
+    spans = 0 if isinstance(exchange.websocket, Message) else 1
+    assert len(ScopeSpans.FromString(span).spans) == spans
     assert len(ScopeLogs.FromString(log).log_records) == 1
     view = ExchangeView(_REDACTOR.redact(exchange), ORIGIN, 0)
     assert _REDACTOR.counters.failures == 0

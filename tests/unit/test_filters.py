@@ -217,6 +217,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_names():
         (sent(target=b"http://other.org?q"), "other.org", "/"),
         (sent(target=b"/go?to=http://x/"), "api.example.com", "/go"),
         (sent(b"CONNECT", b"proxied.org:443"), "proxied.org", None),
+        (sent(b"CONNECT", b"/chat?room=1"), "api.example.com", "/chat"),  # RFC 8441
         (sent(b"OPTIONS", b"*"), "api.example.com", None),
         (sent(host=b"[::1]:80"), "::1", "/api/items"),
         (sent(host=None), None, "/api/items"),

@@ -171,6 +171,16 @@ def test_connect_names_its_authority_and_no_url(target, address, port):
     assert server_sees(target=target, method=b"CONNECT") == {"url.scheme": "http", **place}
 
 
+def test_an_extended_connect_has_the_url_of_its_path():
+    """RFC 8441: with `:protocol`, a CONNECT has scheme and path."""
+    place = {"server.address": "h", "server.port": 80}
+    url = {"url.full": "http://h/chat?room=1"}
+    assert at_client(target=b"/chat?room=1", method=b"CONNECT") == url | place
+    assert server_sees(target=b"/chat", method=b"CONNECT") == {
+        "url.scheme": "http", "url.path": "/chat", **place,
+    }  # fmt: skip
+
+
 def test_asterisk_form_is_about_the_server_itself():
     place = {"server.address": "h", "server.port": 80}
     assert at_client(target=b"*", method=b"OPTIONS") == {"url.full": "http://h", **place}

@@ -272,3 +272,26 @@ def test_redaction_reaches_messages_and_reasons():
     assert said.close_reason == b'{"password":"REDACTED"}'
     harmless = following(MESSAGE, request=request(b"/"))
     assert redactor.redact(harmless) is harmless
+
+
+def test_on_a_stream_of_http2_a_session_is_a_child_of_its_own_handshake():
+    asks = request(b"/chat", method=b"CONNECT")
+    handshakes = [
+        replace(exchange(asks, response(200)), position=Position("h2", stream)) for stream in (1, 3)
+    ]
+    ids = set()
+    for handshake in handshakes:
+        (of_handshake,), _ = encoded(handshake)
+        span, log = session_of(following(SESSION, handshake))
+        assert (of_handshake.name, of_handshake.kind) == ("CONNECT", Span.SPAN_KIND_CLIENT)
+        assert read(of_handshake.attributes)["url.full"] == "http://example.com/chat"
+        assert read(span.attributes)["url.full"] == "http://example.com/chat"
+        assert (span.trace_id, span.parent_span_id) == (of_handshake.trace_id, of_handshake.span_id)
+        assert (log.trace_id, log.span_id) == (span.trace_id, span.span_id)
+        ids |= {of_handshake.span_id, span.span_id}
+    assert len(ids) == 4
+
+
+def test_extensions_that_are_not_known_are_not_told():
+    span, _ = session_of(following(replace(SESSION, deflate=None)))
+    assert names.WEBSOCKET_DEFLATE not in read(span.attributes)

@@ -18,8 +18,8 @@ UNCERTAIN: Final = 2  # its first field, which tells, is unknown
 
 _STATUS: Final = re.compile(rb"[0-9]{3}")
 
-RequestHead = tuple[bytes | None, bytes | None, tuple[Field, ...]]
-"""Method and target, None where the section does not say, and the fields."""
+RequestHead = tuple[bytes | None, bytes | None, tuple[Field, ...], bytes | None]
+"""Method and target, None where the section does not say; the fields; `:protocol` (RFC 8441)."""
 
 
 class Section:
@@ -89,7 +89,7 @@ def _place_of(section: Section) -> int:
 
 
 def _request_head(fields: list[Field]) -> RequestHead:
-    method = path = authority = None
+    method = path = authority = protocol = None
     plain: list[Field] = []
     for field in fields:
         name = field[0]
@@ -104,13 +104,15 @@ def _request_head(fields: list[Field]) -> RequestHead:
             path = field[1] if path is None else path
         elif name == b":authority":
             authority = field[1] if authority is None else authority
+        elif name == b":protocol":
+            protocol = field[1] if protocol is None else protocol
     target = path
     if target is None and method == b"CONNECT":
         target = authority
     kept = tuple(plain)
     if authority is not None and field_value(kept, b"host") is None:
         kept = ((b"host", authority), *kept)
-    return method, target, kept
+    return method, target, kept, protocol
 
 
 def _response_head(fields: list[Field]) -> tuple[int, tuple[Field, ...]]:

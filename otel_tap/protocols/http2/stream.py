@@ -24,6 +24,7 @@ from otel_tap.messages import (
 from otel_tap.protocols.content import ContentRules, ReadExchange
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.http2.section import HEAD, TRAILERS, UNCERTAIN, Section
+from otel_tap.protocols.http2.sockets import PROTOCOL, Asked
 from otel_tap.protocols.reading import ContentReader, response_reader
 
 ABSENT: Final = 0
@@ -120,6 +121,14 @@ class Half:
         if self.reading is not None:
             self.reading.lost()
 
+    def end_at_head(self) -> None:
+        """What moved, or moves, behind its head is no content of it."""
+        self.state = OVER
+        self.hidden = False
+        self.size = self.lost = 0
+        self._parts.clear()
+        self.reading = None
+
     def hide(self) -> None:
         """Frames of it may pass, or have passed, unseen."""
         if self.state == OVER:
@@ -158,6 +167,7 @@ class Stream:
 
     __slots__ = (
         "_adopted",
+        "asked",
         "error",
         "first",
         "grpc",
@@ -189,6 +199,7 @@ class Stream:
         self.interim: tuple[int, ...] = ()
         self.error: ExchangeError | None = None
         self.grpc: int | None = None
+        self.asked: Asked | None = None  # its request asks for a WebSocket
         self.read: ReadExchange | None = None  # who reads its contents
         self._adopted: Request | None = None
         self.touched_ns = start_ns
@@ -218,11 +229,14 @@ class Stream:
         half.incomplete = half.incomplete or section.incomplete
         if place == HEAD and not half.known:
             half.begin()
-            method, target, half.fields = section.request_head
+            method, target, half.fields, protocol = section.request_head
             if method is not None:
                 self.method = method
             if target is not None:
                 self.target = target
+            if protocol is not None and method == b"CONNECT" and protocol.lower() == PROTOCOL:
+                self.asked = Asked(half.wire, half.end_ns)
+                half.reading = ContentReader((), self.asked)
             self._look_for_grpc(section.form)
         elif place == TRAILERS:
             half.trailers += section.trailers
@@ -265,6 +279,24 @@ class Stream:
         self._look_for_grpc(section.form)
         if self.grpc is None:
             self._read_response()
+
+    @property
+    def granted(self) -> bool:
+        """Whether its response grants what was asked for, and nothing moved behind that yet."""
+        half = self.response
+        return (
+            half.state == UNDER_WAY
+            and half.known
+            and 200 <= self.status < 300
+            and not half.content_moved
+        )
+
+    def leave(self, asked: Asked) -> None:
+        """Both messages are whole with their heads; what follows is a WebSocket's."""
+        self.request.end_at_head()
+        self.request.wire = asked.wire
+        self.request.end_ns = asked.end_ns
+        self.response.end_at_head()
 
     def read_request(self, rules: ContentRules) -> None:
         """Has the contents read, if the rules choose this exchange by its head."""

@@ -18,6 +18,7 @@ from otel_tap.messages import Request, field_value
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.http2.frames import REQUESTS, RESPONSES
 from otel_tap.protocols.http2.section import Section
+from otel_tap.protocols.http2.sockets import Asked, Sockets
 from otel_tap.protocols.http2.stream import ABSENT, OVER, UNDER_WAY, Half, Stream
 
 OPEN_LIMIT: Final = 1024  # streams of one connection; then the oldest is emitted as it is
@@ -44,6 +45,7 @@ class Streams:
         "_ended",
         "_hidden",
         "_open",
+        "_sockets",
         "highest",
         "now_ns",
         "responses_pass",
@@ -62,6 +64,7 @@ class Streams:
         self._ended = [False, False]
         self._open: dict[int, Stream] = {}
         self._closed: dict[int, None] = {}  # emitted ones, newest last
+        self._sockets = Sockets(carrier)  # emitted ones that go on
 
     @property
     def busy(self) -> bool:
@@ -70,7 +73,7 @@ class Streams:
 
     def is_open(self, number: int) -> bool:
         """Whether this stream is open."""
-        return number in self._open
+        return number in self._open or self._sockets.is_open(number)
 
     # What the frames tell.
 
@@ -80,6 +83,10 @@ class Streams:
         """A field section of a stream."""
         stream = self._open.get(number)
         if stream is None:
+            if self._sockets.is_open(number):
+                if ends:
+                    self._sockets.end(side, number, self.now_ns)
+                return
             stream = self._begin(side, number, begin_ns)
             if stream is None:
                 return
@@ -103,6 +110,10 @@ class Streams:
             stream.response_section(section, begin_ns, wire, ends=ends)
         if ends:
             half.state = OVER
+        asked = stream.asked
+        if asked is not None and stream.granted:
+            self._hand_over(stream, asked)
+        elif ends:
             self._settle(stream)
 
     def promised(self, number: int, section: Section, begin_ns: int, wire: int) -> None:
@@ -117,6 +128,9 @@ class Streams:
         """Content of a stream; of one that was never seen to begin it is not kept."""
         stream = self._open.get(number)
         if stream is None:
+            self._sockets.moved(side, number, payload, at, stop, self.now_ns)
+            if ends:
+                self._sockets.end(side, number, self.now_ns)
             return
         half = stream.response if side else stream.request
         if half.state == OVER:
@@ -136,6 +150,10 @@ class Streams:
         """Content of a stream that fell into a gap."""
         stream = self._open.get(number)
         if stream is None:
+            if unsure or count:
+                self._sockets.lost(side, number, 0 if unsure else count, self.now_ns)
+            if ends:
+                self._sockets.end(side, number, self.now_ns)
             return
         half = stream.response if side else stream.request
         if half.state == OVER:
@@ -158,6 +176,11 @@ class Streams:
         """
         stream = self._open.get(number)
         if stream is None:
+            if self._sockets.is_open(number):
+                error = ExchangeError.CONNECTION_CLOSED
+                if code not in (_NO_ERROR, None):
+                    error = _ERRORS.get(code or _NO_ERROR, ExchangeError.STREAM_RESET)
+                self._sockets.reset(number, error, self.now_ns)
             return
         if code not in (_NO_ERROR, None) or stream.response.state != OVER:
             stream.error = _ERRORS.get(code or _NO_ERROR, ExchangeError.STREAM_RESET)
@@ -174,6 +197,7 @@ class Streams:
     def hide(self, side: int) -> None:
         """Any frame of this side may have passed unseen."""
         self._hidden[side] = True
+        self._sockets.hide(side, self.now_ns)
         for stream in list(self._open.values()):
             (stream.response if side else stream.request).hide()
             if side == REQUESTS and stream.response.state == OVER:
@@ -195,6 +219,7 @@ class Streams:
 
     def finish_all(self, error: ExchangeError) -> None:
         """Emits every open stream."""
+        self._sockets.end_all(self.now_ns, error)
         for stream in list(self._open.values()):
             # One whose both messages ended, or may have, only waited for news.
             if stream.response.state != OVER or stream.request.state == UNDER_WAY:
@@ -296,6 +321,22 @@ class Streams:
         if request.state == OVER or request.hidden or self._ended[REQUESTS]:
             self._emit(stream)
 
+    def _hand_over(self, stream: Stream, asked: Asked) -> None:
+        """What follows on a stream is a WebSocket; its handshake is emitted."""
+        ended = stream.request.state == OVER
+        hidden = stream.request.hidden, stream.response.hidden
+        stream.leave(asked)
+        handshake = self._emit(stream)
+        if handshake is None:
+            return
+        number = stream.number
+        self._sockets.begin(number, handshake, asked, self.now_ns)
+        for side in (REQUESTS, RESPONSES):
+            if hidden[side]:
+                self._sockets.lost(side, number, 0, self.now_ns)
+        if ended:
+            self._sockets.end(REQUESTS, number, self.now_ns)
+
     def _touch_end(self, stream: Stream) -> None:
         for half in (stream.request, stream.response):
             if half.state == UNDER_WAY:
@@ -303,7 +344,7 @@ class Streams:
 
     # Emission.
 
-    def _emit(self, stream: Stream) -> None:
+    def _emit(self, stream: Stream) -> Exchange | None:
         del self._open[stream.number]
         self._closed[stream.number] = None
         if len(self._closed) > _CLOSED_LIMIT:
@@ -315,7 +356,7 @@ class Streams:
         if request is None:
             if response is None:
                 counters.exchanges_unknown += 1
-                return
+                return None
             counters.exchanges_without_request += 1
         elif response is None:
             counters.exchanges_without_response += 1
@@ -335,25 +376,25 @@ class Streams:
             )
         start_ns = stream.start_ns
         connection = carrier.connection
-        carrier.deliver(
-            Exchange(
-                self.role,
-                connection,
-                stream.tid,
-                request,
-                response,
-                start_ns,
-                sent.end_ns if request is not None else 0,
-                got.begin_ns if response is not None else 0,
-                max(start_ns, sent.end_ns, got.end_ns),
-                self.now_ns,
-                not stream.first or not connection.from_start,
-                Position("h2", stream.number),
-                error,
-                stream.rpc(),
-                genai=genai,
-            )
+        exchange = Exchange(
+            self.role,
+            connection,
+            stream.tid,
+            request,
+            response,
+            start_ns,
+            sent.end_ns if request is not None else 0,
+            got.begin_ns if response is not None else 0,
+            max(start_ns, sent.end_ns, got.end_ns),
+            self.now_ns,
+            not stream.first or not connection.from_start,
+            Position("h2", stream.number),
+            error,
+            stream.rpc(),
+            genai=genai,
         )
+        carrier.deliver(exchange)
+        return exchange
 
 
 def _is_open_ended(stream: Stream) -> bool:

@@ -17,11 +17,11 @@ _ANY_RESERVED: Final = 0x70
 class Agreed(NamedTuple):
     """`reserved`: the reserved bits of frames that an extension may use.
 
-    `opaque`: an extension that is not known changes what payloads mean.
+    `opaque`: an extension that is not known changes, or may change, what payloads mean.
     """
 
     subprotocol: bytes | None
-    deflate: bool
+    deflate: bool | None  # None: not known
     client_takeover: bool
     server_takeover: bool
     reserved: int
@@ -34,8 +34,11 @@ def is_websocket(fields: tuple[Field, ...]) -> bool:
     return upgrade is not None and upgrade.strip().lower() == b"websocket"
 
 
-def agreed(fields: tuple[Field, ...]) -> Agreed:
-    """What the fields of the response that granted the session say."""
+def agreed(fields: tuple[Field, ...], *, incomplete: bool = False) -> Agreed:
+    """What the fields of the response that granted the session say.
+
+    `incomplete`: some of them are unknown, and any extension can be among those.
+    """
     deflate = opaque = False
     client_takeover = server_takeover = True
     offered = b",".join(field_values(fields, b"sec-websocket-extensions"))
@@ -53,8 +56,11 @@ def agreed(fields: tuple[Field, ...]) -> Agreed:
                 client_takeover = False
             elif key == b"server_no_context_takeover":
                 server_takeover = False
+    subprotocol = field_value(fields, b"sec-websocket-protocol")
+    if incomplete:
+        return Agreed(subprotocol, None, True, True, _ANY_RESERVED, True)
     return Agreed(
-        field_value(fields, b"sec-websocket-protocol"),
+        subprotocol,
         deflate,
         client_takeover,
         server_takeover,

@@ -333,15 +333,17 @@ class WebSocketReader:
         """Bytes that were captured, but not known to be of which frame."""
         return self._readers[0].skipped_bytes + self._readers[1].skipped_bytes
 
-    def data(self, payload: bytes, ktime_ns: int, *, client: bool) -> int:
-        """The bytes that one call moved next; returns how many of the next nobody needs."""
+    def data(self, payload: bytes, ktime_ns: int, *, client: bool) -> None:
+        """The bytes that one call moved next."""
         self.frames.now_ns = ktime_ns
         reader = self._readers[client]
         reader.data(payload)
         if reader.malformed:
             self._give_up()
-            return 0
-        return reader.spare()
+
+    def spare(self, *, client: bool) -> int:
+        """How many of the next bytes of one end nobody needs; says so once for a frame."""
+        return self._readers[client].spare()
 
     def gap(self, length: int, ktime_ns: int, *, client: bool) -> int:
         """The next bytes of one end are unknown; 0: what came before was never seen.
