@@ -96,7 +96,7 @@ captures: setup-test
 	@$(BIN)/python -m tests.captures $(ONLY)
 
 # One scenario: make bench ONLY=nginx_tls_saturated
-bench: setup build/bench.stamp
+bench: setup build/bench.stamp build/compiled.stamp
 	@$(BIN)/python -m tests.benchmarks $(ONLY)
 
 build/bench.stamp: build/setup.stamp

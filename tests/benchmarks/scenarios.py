@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.cpus import LOAD
-from tests.benchmarks.loads import pace, saturate
+from tests.benchmarks.loads import pace, pace_http2, saturate
 from tests.benchmarks.nginx import Nginx
 from tests.benchmarks.spread import percentile, ratios, spread
 from tests.benchmarks.tapping import PROGRAMS, Collector, Tap
@@ -25,8 +26,9 @@ _WRK_S = 3.0
 _PACED_RATE = 2000
 _PACED_S = 12  # 5 rounds: 60 s, 120,000 requests
 _AGENT_RATES = (2000, 10_000)  # per second; the first is the one that counts
-_AGENT_WINDOW_S = 6.0
-_IDLE_S = 10.0
+_AGENT_WINDOW_S = 4.0
+_TARGETS = 2000  # of HTTP/2 requests
+_IDLE_S = 6.0
 _SETTLED_S = 4.0  # after the start, when the last of the new processes was looked at
 
 
@@ -119,60 +121,105 @@ def nginx_tls_paced(say: Say) -> Result:
 
 
 def agent(say: Say) -> Result:
-    """The agent itself: CPU per varied exchange of 1 KB, memory, idle CPU, start."""
+    """The agent itself, interpreted and compiled: CPU per exchange, memory, idle CPU, start."""
     ready = []
     for _ in range(ROUNDS):
         with Collector() as collector, Tap(collector) as tap:
             ready.append(tap.ready_s * 1000)
             tap.stop()
     say(f"ready after {spread(ready)['median']:.0f} ms")
-    cpu_us: dict[int, list[float]] = {rate: [] for rate in _AGENT_RATES}
-    idle: list[float] = []
-    sent = 0
-    with _folder() as folder:
-        varied = _compiled(folder, "varied")
-        server = subprocess.Popen([*LOAD, varied, "serve"], stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout is not None
-            port = server.stdout.readline().strip()
-            with Collector() as collector, Tap(collector, "--pid", str(server.pid)) as tap:
-                time.sleep(_SETTLED_S)
-                for _ in range(ROUNDS):
-                    before = tap.cpu_s
-                    time.sleep(_IDLE_S)
-                    idle.append((tap.cpu_s - before) / _IDLE_S * 100)
-                say(f"idle {spread(idle, 2)['median']} % of one CPU")
-                for number in range(ROUNDS):
+    result: Result = {"rate": _AGENT_RATES[0]}
+    counts = {"sent": 0, "spans": 0, "lost": 0, "shed_bytes": 0}
+    with _folder() as folder, _varied(folder) as http1, _varied_http2(folder) as http2:
+        for name, (pid, drive) in {"http1": http1, "http2": http2}.items():
+            for compiled in (False, True):
+                with (
+                    Collector() as collector,
+                    Tap(collector, "--pid", str(pid), compiled=compiled) as tap,
+                ):
+                    time.sleep(_SETTLED_S)
+                    if not compiled and name == "http1":
+                        result["idle_cpu_percent"] = _idle(tap)
+                        say(f"idle {result['idle_cpu_percent']['median']} % of one CPU")
+                    made, cpu_us = _cpu_per_exchange(tap, drive)
+                    figure = f"cpu_us_per_exchange_{name}" + ("_compiled" if compiled else "")
                     for rate, values in cpu_us.items():
-                        before = tap.cpu_s
-                        made = _drive(varied, port, rate)
-                        time.sleep(1.5)  # what is under way is delivered
-                        sent += made
-                        values.append((tap.cpu_s - before) / made * 1e6)
-                    say(
-                        f"round {number + 1}: us of CPU per exchange "
-                        + ", ".join(
-                            f"{values[-1]:.1f} at {rate}/s" for rate, values in cpu_us.items()
-                        )
-                    )
-                rss = tap.rss_mb
-                summary = tap.stop()
-                spans = collector.take_counts()["spans"]
-        finally:
-            server.kill()
-            server.wait()
-    usual, *others = _AGENT_RATES
-    return {
-        "cpu_us_per_exchange_http1": spread(cpu_us[usual]),
-        **{f"cpu_us_per_exchange_http1_at_{rate}": spread(cpu_us[rate]) for rate in others},
-        "rate": usual,
-        "rss_mb": round(rss, 1),
-        "idle_cpu_percent": spread(idle, 2),
-        "ready_ms": spread(ready, 0),
-        "sent": sent,
-        "spans": spans,
-        "lost": summary.lost,
-    }
+                        suffix = "" if rate == _AGENT_RATES[0] else f"_at_{rate}"
+                        result[figure + suffix] = spread(values)
+                        say(f"{figure} at {rate}/s: {spread(values)['median']}")
+                    if not compiled and name == "http1":
+                        result["rss_mb"] = round(tap.rss_mb, 1)
+                    summary = tap.stop()
+                    counts["sent"] += made
+                    counts["spans"] += collector.take_counts()["spans"]
+                    counts["lost"] += summary.lost
+                    counts["shed_bytes"] += summary.shed_bytes
+    result["ready_ms"] = spread(ready, 0)
+    return result | counts
+
+
+Drive = Callable[[int], int]
+"""Makes so many exchanges per second for a while; how many there were."""
+
+
+def _idle(tap: Tap) -> dict[str, float]:
+    idle = []
+    for _ in range(ROUNDS):
+        before = tap.cpu_s
+        time.sleep(_IDLE_S)
+        idle.append((tap.cpu_s - before) / _IDLE_S * 100)
+    return spread(idle, 2)
+
+
+def _cpu_per_exchange(tap: Tap, drive: Drive) -> tuple[int, dict[int, list[float]]]:
+    cpu_us: dict[int, list[float]] = {rate: [] for rate in _AGENT_RATES}
+    sent = 0
+    for _ in range(ROUNDS):
+        for rate, values in cpu_us.items():
+            before = tap.cpu_s
+            made = drive(rate)
+            time.sleep(1.5)  # what is under way is delivered
+            sent += made
+            values.append((tap.cpu_s - before) / made * 1e6)
+    return sent, cpu_us
+
+
+@contextmanager
+def _varied(folder: Path) -> Iterator[tuple[int, Drive]]:
+    """Whom to tap, and what drives it over HTTP/1.1: programs/varied.c."""
+    varied = _compiled(folder, "varied")
+    server = subprocess.Popen([*LOAD, varied, "serve"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+
+        def drive(rate: int) -> int:
+            ran = subprocess.run(
+                [*LOAD, varied, port, str(rate), str(_AGENT_WINDOW_S)],
+                capture_output=True, text=True, check=True, timeout=_AGENT_WINDOW_S * 5 + 30,
+            )  # fmt: skip
+            return int(ran.stdout)
+
+        yield server.pid, drive
+    finally:
+        server.kill()
+        server.wait()
+
+
+@contextmanager
+def _varied_http2(folder: Path) -> Iterator[tuple[int, Drive]]:
+    """The same over HTTP/2: nginx, and h2load with targets that differ."""
+    chosen = random.Random(1)
+    uris = folder / "uris"
+    uris.write_text(
+        "".join(
+            f"/shop/{chosen.choice(('items', 'users', 'carts'))}/{chosen.randrange(10**6)}"
+            f"?page={chosen.randrange(100)}&sort=name\n"
+            for _ in range(_TARGETS)
+        )
+    )
+    with Nginx(folder) as nginx:
+        yield nginx.worker, lambda rate: pace_http2(nginx.http2, rate, _AGENT_WINDOW_S, uris)
 
 
 def _compiled(folder: Path, name: str) -> Path:
@@ -180,14 +227,6 @@ def _compiled(folder: Path, name: str) -> Path:
         raise RuntimeError("gcc is not installed: make bench installs it")
     subprocess.run(["gcc", "-O2", "-o", folder / name, PROGRAMS / f"{name}.c"], check=True)
     return folder / name
-
-
-def _drive(varied: Path, port: str, rate: int) -> int:
-    ran = subprocess.run(
-        [*LOAD, varied, port, str(rate), str(_AGENT_WINDOW_S)],
-        capture_output=True, text=True, check=True, timeout=_AGENT_WINDOW_S * 5 + 30,
-    )  # fmt: skip
-    return int(ran.stdout)
 
 
 def bystander(say: Say) -> Result:

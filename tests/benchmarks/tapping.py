@@ -18,6 +18,7 @@ from typing import Self
 from tests.benchmarks.cpus import AGENT
 
 PROGRAMS = Path(__file__).parent / "programs"
+COMPILED = Path("build/compiled")
 _START_S = 60.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -83,10 +84,16 @@ def read_summary(lines: Sequence[str]) -> Summary:
 
 
 class Tap:
-    """`otel-tap run`; `ready_s` is the time from its start until it taps."""
+    """`otel-tap run`; `ready_s` is the time from its start until it taps.
 
-    def __init__(self, collector: Collector | None, *arguments: str) -> None:
+    Interpreted as it is here, or as the wheel holds it: with the modules of `COMPILED`.
+    """
+
+    def __init__(
+        self, collector: Collector | None, *arguments: str, compiled: bool = False
+    ) -> None:
         self._collector = collector
+        self._folder = COMPILED if compiled else None
         self._arguments = arguments
         self._lines: list[str] = []
         self._ready = threading.Event()
@@ -104,6 +111,7 @@ class Tap:
         self._process = subprocess.Popen(
             [*AGENT, sys.executable, "-m", "otel_tap", "run", *arguments],
             env=environment,
+            cwd=self._folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
