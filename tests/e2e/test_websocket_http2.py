@@ -89,9 +89,8 @@ def check(tap: Tap, rows: dict[str, dict[str, Any]], pid: int, *, client: bool) 
     spans = [one for one in tap.receiver.spans if one.resource["process.pid"] == pid]
     sessions = [span for span in spans if span.name == "websocket"]
     handshakes = {span.span_id: span for span in spans if span.name == "CONNECT"}
-    assert Counter(span.attributes["http.response.status_code"] for span in handshakes.values()) == {
-        200: SESSIONS, 403: 2,
-    }  # fmt: skip
+    codes = Counter(one.attributes["http.response.status_code"] for one in handshakes.values())
+    assert codes == {200: SESSIONS, 403: 2}
     assert sum(span.name == "GET" for span in spans) == 2
     assert sorted(path_of(span.attributes) for span in sessions) == sorted(rows)
     for span in sessions:

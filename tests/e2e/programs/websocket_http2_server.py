@@ -1,7 +1,8 @@
-"""Answers WebSocket messages on streams of HTTP/2; logs what it received and sent, a line a session.
+"""Answers WebSocket messages on streams of HTTP/2; logs what each session was.
 
 usage: websocket_http2_server.py CERTIFICATE KEY TLS_PORT PLAIN_PORT LOG
-prints a line when it listens; ends when its standard input does. Hypercorn speaks the protocol.
+prints a line when it listens; ends when its standard input does. The log has what each session
+received and sent, a JSON line each. Hypercorn speaks the protocol.
 
 Text comes back in upper case, binary reversed. "close" ends the session with code 4001.
 """
