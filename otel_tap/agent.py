@@ -95,6 +95,9 @@ class AgentStatus:
     filtered: int = 0  # exchanges that the filters left out
     opaque: int = 0  # connections that turned out not to be HTTP/1
     opaque_reasons: dict[str, int] = field(default_factory=dict)  # the same, by reason
+    websocket_sessions: int = 0  # that are over
+    websocket_messages: int = 0  # that were told: contents are asked for
+    websocket_malformed: int = 0  # sessions given up: what moved is no frame
     files_tapped: int = 0
 
 
@@ -492,5 +495,8 @@ class Agent:
             filtered=pipeline.filtered_count,
             opaque=sum(opaque.values()),
             opaque_reasons=opaque,
+            websocket_sessions=counters.websocket_sessions,
+            websocket_messages=counters.websocket_messages,
+            websocket_malformed=counters.websocket_malformed,
             files_tapped=0 if live is None else live.counters.files_tapped,
         )

@@ -62,6 +62,12 @@ class Status(Protocol):
     @property
     def opaque_reasons(self) -> Mapping[str, int]: ...  # noqa: D102
     @property
+    def websocket_sessions(self) -> int: ...  # noqa: D102
+    @property
+    def websocket_messages(self) -> int: ...  # noqa: D102
+    @property
+    def websocket_malformed(self) -> int: ...  # noqa: D102
+    @property
     def files_tapped(self) -> int: ...  # noqa: D102
 
 
@@ -78,6 +84,12 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Status], int | Mapping[str, int]
      lambda s: s.not_wanted_bytes),
     ("otel_tap.connections.opaque", "{connection}", "Given up: not to be read as HTTP.",
      lambda s: s.opaque_reasons),
+    ("otel_tap.websocket.sessions", "{session}", "WebSocket sessions that are over.",
+     lambda s: s.websocket_sessions),
+    ("otel_tap.websocket.messages", "{message}", "Told, because contents are asked for.",
+     lambda s: s.websocket_messages),
+    ("otel_tap.websocket.malformed", "{session}", "Sessions given up: no WebSocket frames.",
+     lambda s: s.websocket_malformed),
     ("otel_tap.spans.sent", "{span}", "Spans that were accepted.", lambda s: s.sent),
     ("otel_tap.records.dropped", "{record}", "Spans and log records that were given up.",
      lambda s: s.dropped),

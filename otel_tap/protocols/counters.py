@@ -22,6 +22,7 @@ class Counters:
     opaque_malformed: int = 0  # connections given up: broken HTTP
     websocket_sessions: int = 0  # that are over, or were given up
     websocket_messages: int = 0  # that were told: contents are wanted
+    websocket_malformed: int = 0  # sessions given up: what moved is no frame
     exchanges_complete: int = 0
     exchanges_incomplete: int = 0  # both messages known, one or both without its end
     exchanges_without_request: int = 0

@@ -308,6 +308,7 @@ def test_what_is_no_websocket_ends_its_session_and_not_the_connection():
     assert not session.websocket.sent.exact
     assert last.response.complete
     assert wire.counters.messages_malformed == 1
+    assert wire.counters.websocket_malformed == 1
     assert wire.counters.opaque_malformed == 0
     assert wire.opaque == []
 

@@ -26,6 +26,9 @@ STATUS = AgentStatus(
     dropped=2,
     filtered=4,
     opaque_reasons={"tunnel": 1},
+    websocket_sessions=8,
+    websocket_messages=90,
+    websocket_malformed=3,
     files_tapped=5,
 )
 
@@ -64,6 +67,9 @@ def test_the_last_snapshot_arrives_whole_when_the_agent_stops():
         ("otel_tap.payload.shed", "By", None): 77,
         ("otel_tap.payload.unwanted", "By", "muted"): 9,
         ("otel_tap.connections.opaque", "{connection}", "tunnel"): 1,
+        ("otel_tap.websocket.sessions", "{session}", None): 8,
+        ("otel_tap.websocket.messages", "{message}", None): 90,
+        ("otel_tap.websocket.malformed", "{session}", None): 3,
         ("otel_tap.spans.sent", "{span}", None): 6,
         ("otel_tap.records.dropped", "{record}", None): 2,
         ("otel_tap.shed.share", "1", None): 0.25,

@@ -298,6 +298,7 @@ def test_what_is_no_frame_ends_the_reading_and_marks_the_session(bad):
     assert not session.websocket.sent.exact
     assert talk.opaque == [1]
     assert talk.counters.messages_malformed == 1
+    assert talk.counters.websocket_malformed == 1
     assert talk.counters.opaque_malformed == 1
 
 

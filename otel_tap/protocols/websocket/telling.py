@@ -62,6 +62,7 @@ class Telling:
         reader.data(payload, ktime_ns, client=client)
         if reader.malformed:
             self._carrier.counters.messages_malformed += 1
+            self._carrier.counters.websocket_malformed += 1
             self._finish(ktime_ns, ExchangeError.MALFORMED)
         elif reader.frames.closed:
             self._finish(ktime_ns, None)
