@@ -171,6 +171,42 @@ def test_no_error_after_a_whole_response_ends_an_upload_without_fault():
     assert not exchange.request.complete
 
 
+def test_no_error_in_the_midst_of_a_frame_waits_for_the_rest_of_it():
+    content = frame(0, 1, 1, b"x" * 1234)
+    released = frame(1, 5, 1, OK) + frame(3, 0, 1, b"\x00" * 4)
+    wire = begun().request(heads(1, ends=False) + content[:1000]).response(released)
+    assert not wire.exchanges
+    wire.request(content[1000:])
+    (exchange,) = wire.exchanges
+    assert exchange.error is None
+    assert exchange.request.complete
+    assert exchange.request.body.size == 1234
+
+
+def test_what_was_released_in_a_frame_is_not_waited_for_longer_than_news_take():
+    content = frame(0, 0, 1, b"x" * 1234)
+    released = frame(1, 5, 1, OK) + frame(3, 0, 1, b"\x00" * 4)
+    wire = begun().request(heads(1, ends=False) + content[:1000]).response(released)
+    wire.request(content[1000:])
+    assert not wire.exchanges
+    wire.later(2 * SECOND)
+    (exchange,) = wire.exchanges
+    assert exchange.error is None
+    assert exchange.request.body.size == 1234
+    assert not exchange.request.complete
+
+
+def test_what_was_released_in_a_frame_feels_no_end_of_the_connection():
+    content = frame(0, 1, 1, b"x" * 1234)
+    released = frame(1, 5, 1, OK) + frame(3, 0, 1, b"\x00" * 4)
+    for client in (True, False):
+        wire = begun(client=client).request(heads(1, ends=False) + content[:1000])
+        wire.response(released).closed().later(2 * SECOND)
+        (exchange,) = wire.exchanges
+        assert exchange.error is None
+        assert not exchange.request.complete
+
+
 def test_what_the_server_did_not_begin_with_is_refused_when_it_goes_away():
     wire = begun().request(heads(1) + heads(3))
     wire.response(frame(7, 0, 0, b"\x00\x00\x00\x01" + b"\x00" * 4))

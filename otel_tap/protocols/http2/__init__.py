@@ -119,7 +119,9 @@ class _Wires(FrameListener):
                 self._decoders[side].table.lose()  # its beginning passed unseen
         elif kind == RST_STREAM:
             code = None if frame.torn else int.from_bytes(frame.payload)
-            self._streams.reset(frame.stream_id, code)
+            # The rest of a frame that has begun is sent in any case (RFC 9113 8.1).
+            due = side == RESPONSES and self.readers[REQUESTS].is_inside(frame.stream_id)
+            self._streams.reset(frame.stream_id, code, due=due)
         elif kind == SETTINGS:
             self._settings(side, frame)
         elif kind == PUSH_PROMISE:

@@ -317,6 +317,10 @@ class FrameReader:
             return
         self._lose(length)
 
+    def is_inside(self, stream_id: int) -> bool:
+        """Whether a part of a frame of this stream is still due."""
+        return self._rest > 0 and self._stream_id == stream_id
+
     def stop(self) -> None:
         """No frame follows."""
         self._state = _DONE

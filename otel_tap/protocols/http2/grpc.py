@@ -3,11 +3,14 @@
 Owns what makes an exchange a call (its content type), the count of messages in a direction, and
 the status. Promises no count that a loss could have made wrong. It keeps no message: only the
 trailers that gRPC-Web sends as one. Source: gRPC over HTTP/2 and gRPC-Web, protocol documents of
-the gRPC project. The text form of gRPC-Web (base64) is recognised, and not counted.
+the gRPC project.
+
+The text form of gRPC-Web is base64 of what the binary form is, in pieces that are padded each.
 """
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -56,6 +59,7 @@ class Messages:
 
     __slots__ = (
         "_due",
+        "_held",
         "_length",
         "_prefix",
         "_trailers",
@@ -71,6 +75,7 @@ class Messages:
         self.exact = True
         self.web_trailers = bytearray()
         self._prefix = bytearray()
+        self._held = b""  # what does not stand for a byte yet
         self._length = 0
         self._due = 0  # bytes of the current message that have not moved
         self._trailers = False
@@ -109,7 +114,7 @@ class Messages:
     @property
     def last_trailers(self) -> bytes:
         """The trailers with which gRPC-Web ends a body; empty unless all of them are here."""
-        over = self._trailers and not self._due and not self._prefix
+        over = self._trailers and not self._due and not self._prefix and not self._held
         return bytes(self.web_trailers) if self.exact and over else b""
 
     def _begin(self) -> None:
@@ -129,11 +134,50 @@ class Messages:
             self.size += self._length
 
 
+class TextMessages(Messages):
+    """Counts those of the text form."""
+
+    __slots__ = ()
+
+    def moved(self, payload: bytes, at: int, stop: int) -> None:
+        """The next content is `payload[at:stop]`."""
+        if not self.exact:
+            return
+        data = self._held + payload[at:stop]
+        whole = len(data) & ~3
+        self._held = data[whole:]
+        plain = _decoded(data[:whole])
+        if plain is None:
+            self.exact = False
+        else:
+            super().moved(plain, 0, len(plain))
+
+    def lost(self, count: int) -> None:
+        """The next `count` bytes of content are unknown: so is how much padding was in them."""
+        if count:
+            self.exact = False
+
+
+def _decoded(text: bytes) -> bytes | None:
+    """What whole groups of four characters stand for, padded ones anywhere; None: no base64."""
+    parts = []
+    at = 0
+    try:
+        while at < len(text):
+            padding = text.find(b"=", at)
+            end = len(text) if padding < 0 else (padding | 3) + 1
+            parts.append(binascii.a2b_base64(text[at:end], strict_mode=True))
+            at = end
+    except binascii.Error:
+        return None
+    return b"".join(parts)
+
+
 def messages_of(kind: int | None, fields: tuple[Field, ...]) -> Messages | None:
     """Who counts the messages in a body; None where they cannot be seen in it."""
-    if kind is None or kind == WEB_TEXT or is_coded(fields):
+    if kind is None or is_coded(fields):
         return None
-    return Messages()
+    return TextMessages() if kind == WEB_TEXT else Messages()
 
 
 def is_coded(fields: tuple[Field, ...]) -> bool:

@@ -175,6 +175,7 @@ class Stream:
         "method",
         "number",
         "read",
+        "released",
         "request",
         "response",
         "start_ns",
@@ -201,6 +202,7 @@ class Stream:
         self.grpc: int | None = None
         self.asked: Asked | None = None  # its request asks for a WebSocket
         self.read: ReadExchange | None = None  # who reads its contents
+        self.released = False  # whole responded; no more than the frame under way will be sent
         self._adopted: Request | None = None
         self.touched_ns = start_ns
 
@@ -216,7 +218,7 @@ class Stream:
         self.target = request.target
         self.interim = (_SWITCHED,)
         self._adopted = request
-        self._look_for_grpc(grpc.form(request.fields))
+        self._look_for_grpc(half, grpc.form(request.fields))
 
     # Field sections.
 
@@ -237,7 +239,7 @@ class Stream:
             if protocol is not None and method == b"CONNECT" and protocol.lower() == PROTOCOL:
                 self.asked = Asked(half.wire, half.end_ns)
                 half.reading = ContentReader((), self.asked)
-            self._look_for_grpc(section.form)
+            self._look_for_grpc(half, section.form)
         elif place == TRAILERS:
             half.trailers += section.trailers
         else:
@@ -276,7 +278,7 @@ class Stream:
         half.wire = wire  # interim responses are not part of it
         half.fields = fields
         self.status = status
-        self._look_for_grpc(section.form)
+        self._look_for_grpc(half, section.form)
         if self.grpc is None:
             self._read_response()
 
@@ -317,10 +319,16 @@ class Stream:
         if half.reading is not None and (half.hidden or half.content_moved):
             half.reading.lost()
 
-    def _look_for_grpc(self, form: int | None) -> None:
+    def _look_for_grpc(self, told: Half, form: int | None) -> None:
+        """The head of that message is known now; `form` is what its content type says."""
         if self.grpc is None:
             self.grpc = form
-        if self.grpc is None or self.grpc == grpc.WEB_TEXT:
+        if self.grpc is None:
+            return
+        if self.grpc != grpc.PLAIN:
+            # Each message has a form of its own, binary or text.
+            if not told.content_moved and not told.hidden:
+                told.messages = grpc.messages_of(form, told.fields)
             return
         for half in (self.request, self.response):
             # What moved before the content type was known was not counted.

@@ -169,10 +169,11 @@ class Streams:
             half.state = OVER
             self._settle(stream)
 
-    def reset(self, number: int, code: int | None) -> None:
+    def reset(self, number: int, code: int | None, *, due: bool) -> None:
         """One end gave up a stream; None: for an unknown reason.
 
-        After a whole response NO_ERROR asks to send no more of the request.
+        After a whole response NO_ERROR asks to send no more of the request than what is `due`, the
+        rest of a frame. That is waited for, as it is content that moved.
         """
         stream = self._open.get(number)
         if stream is None:
@@ -184,6 +185,10 @@ class Streams:
             return
         if code not in (_NO_ERROR, None) or stream.response.state != OVER:
             stream.error = _ERRORS.get(code or _NO_ERROR, ExchangeError.STREAM_RESET)
+        elif due:
+            stream.released = True
+            stream.touched_ns = self.now_ns
+            return
         self._touch_end(stream)
         self._emit(stream)
 
@@ -213,7 +218,8 @@ class Streams:
             return
         for stream in list(self._open.values()):
             if stream.request.state == UNDER_WAY:
-                stream.error = stream.error or ExchangeError.CONNECTION_CLOSED
+                if not stream.released:
+                    stream.error = stream.error or ExchangeError.CONNECTION_CLOSED
                 if stream.response.state == OVER:
                     self._emit(stream)
 
@@ -222,7 +228,7 @@ class Streams:
         self._sockets.end_all(self.now_ns, error)
         for stream in list(self._open.values()):
             # One whose both messages ended, or may have, only waited for news.
-            if stream.response.state != OVER or stream.request.state == UNDER_WAY:
+            if _is_broken_off(stream):
                 stream.error = stream.error or error
             self._emit(stream)
 
@@ -231,7 +237,7 @@ class Streams:
         for stream in list(self._open.values()):
             if not streams and stream.response.state == UNDER_WAY and _is_open_ended(stream):
                 continue
-            if stream.response.state != OVER or stream.request.state == UNDER_WAY:
+            if _is_broken_off(stream):
                 stream.error = stream.error or ExchangeError.TIMEOUT
             self._emit(stream)
 
@@ -268,7 +274,8 @@ class Streams:
         self.now_ns = now_ns
         for stream in list(self._open.values()):
             if stream.response.state == OVER:
-                if stream.request.state == ABSENT and now_ns - stream.touched_ns >= HELD_NS:
+                waits = stream.released or stream.request.state == ABSENT
+                if waits and now_ns - stream.touched_ns >= HELD_NS:
                     self._emit(stream)
             elif stream.response.hidden and now_ns - stream.touched_ns >= SILENT_NS:
                 self._emit(stream)
@@ -395,6 +402,13 @@ class Streams:
         )
         carrier.deliver(exchange)
         return exchange
+
+
+def _is_broken_off(stream: Stream) -> bool:
+    """Whether the end of the connection is felt by this stream."""
+    if stream.response.state != OVER:
+        return True
+    return stream.request.state == UNDER_WAY and not stream.released
 
 
 def _is_open_ended(stream: Stream) -> bool:
