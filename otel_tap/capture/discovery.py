@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_tap.capture.elf import ElfRefusal
+from otel_tap.capture.installed import InstalledLibraries
 from otel_tap.capture.mapped import (
     FileKey,
     MappedFile,
     file_system_of,
-    installed_libraries,
     mapped_code,
     process_ids,
 )
@@ -63,6 +63,7 @@ class Discovery:
         self._report = report
         self._placement: Placement = placement
         self._settle = settle
+        self._installed = InstalledLibraries()
         self._known: set[FileKey] = set()
         self._file_systems: dict[tuple[str, int, int], float] = {}
         self._waiting: list[tuple[float, int]] = []
@@ -73,7 +74,7 @@ class Discovery:
 
     def scan_all(self) -> None:
         """Look at every installed library and every process once."""
-        for mapped in installed_libraries():
+        for mapped in self._installed.below():
             self._consider(mapped)
         for pid in process_ids():
             self._look_at(pid)
@@ -133,7 +134,7 @@ class Discovery:
             if len(self._file_systems) >= _MAX_FILE_SYSTEMS:
                 self._file_systems.clear()
             self._file_systems[files] = now
-            for mapped in installed_libraries(f"/proc/{pid}/root"):
+            for mapped in self._installed.below(f"/proc/{pid}/root"):
                 self._consider(mapped)
         for mapped in mapped_code(pid):
             self._consider(mapped)

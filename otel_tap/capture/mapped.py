@@ -1,4 +1,4 @@
-"""Files that processes map as code, and TLS libraries that lie ready to be mapped.
+"""Files that processes map as code.
 
 A file is known by device and inode, because that is what a probe attaches to: one attachment
 covers every process that maps it, now and later, in any container that shares it.
@@ -6,7 +6,6 @@ covers every process that maps it, now and later, in any container that shares i
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,19 +13,6 @@ from pathlib import Path
 
 FileKey = tuple[int, int]
 """(device, inode) as stat reports them."""
-
-_LIBRARY_FOLDERS = (
-    "usr/lib/*-linux-gnu",
-    "lib/*-linux-gnu",
-    "usr/lib64",
-    "usr/lib",
-    "lib64",
-    "lib",
-    "usr/local/lib",
-    "usr/local/lib64",
-    "usr/local/lib/*-linux-gnu",
-)
-_LIBRARY_NAMES = ("libssl.so*", "libcrypto.so*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +30,8 @@ def process_ids(proc: Path = Path("/proc")) -> list[int]:
     return [int(name) for name in os.listdir(proc) if name.isdigit()]  # noqa: PTH208 - hot
 
 
-def _stat_key(path: str) -> FileKey | None:
+def stat_key(path: str) -> FileKey | None:
+    """Of the file that `path` leads to; None when there is none, or it may not be reached."""
     try:
         status = os.stat(path)  # noqa: PTH116 - hot
     except OSError:
@@ -70,24 +57,10 @@ def mapped_code(pid: int) -> Iterator[MappedFile]:
         name = columns[5].removesuffix(" (deleted)")
         # The link names the mapped file itself: also when it was deleted or lies in a container.
         for path in (f"/proc/{pid}/map_files/{columns[0]}", f"/proc/{pid}/root{name}"):
-            key = _stat_key(path)
+            key = stat_key(path)
             if key is not None:
                 yield MappedFile(pid, name, path, key)
                 break
-
-
-def installed_libraries(root: str = "/") -> Iterator[MappedFile]:
-    """TLS libraries at the usual places below `root`, mapped by nobody yet perhaps.
-
-    Tapping them beforehand is what lets a process be seen that lives for milliseconds.
-    """
-    for folder in _LIBRARY_FOLDERS:
-        for name in _LIBRARY_NAMES:
-            pattern = os.path.join(root, folder, name)  # noqa: PTH118 - hot
-            for path in sorted(glob.glob(pattern)):  # noqa: PTH207 - hot
-                key = _stat_key(path)
-                if key is not None:
-                    yield MappedFile(0, "/" + os.path.relpath(path, root), path, key)
 
 
 def file_system_of(pid: int) -> tuple[str, int, int] | None:
@@ -99,5 +72,5 @@ def file_system_of(pid: int) -> tuple[str, int, int] | None:
         namespace = os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115 - hot
     except OSError:
         return None
-    root = _stat_key(f"/proc/{pid}/root/.")
+    root = stat_key(f"/proc/{pid}/root/.")
     return None if root is None else (namespace, *root)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from otel_tap.capture.elf import ElfRefusal, Image, read_image
+from otel_tap.capture.installed import InstalledLibraries
 from otel_tap.capture.listing import Listing
 from otel_tap.capture.mapped import (
     FileKey,
     MappedFile,
-    installed_libraries,
     mapped_code,
     process_ids,
 )
@@ -225,7 +225,7 @@ def _files(pids: Sequence[int]) -> Iterable[MappedFile]:
         for pid in pids:
             yield from mapped_code(pid)
         return
-    yield from installed_libraries()
+    yield from InstalledLibraries().below()
     for pid in process_ids():
         yield from mapped_code(pid)
 

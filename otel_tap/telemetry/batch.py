@@ -78,7 +78,7 @@ class Batcher:
         hand_over: Callable[[Chunk], object],
         *,
         delay_ns: int = 1_000_000_000,
-        max_records: int = 2048,
+        max_records: int = 1024,
     ) -> None:
         self._encoder = encoder
         self._hand_over = hand_over
