@@ -238,6 +238,7 @@ class Agent:
                     load_core,
                     placement=capture.placement,
                     watched=self._on_exchange is not None,
+                    pids=[int(pid) for pid in self._settings.filters.conditions().get("pid", ())],
                 ),
             )
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from otel_tap.capture.discovery import DiscoveryCounters
@@ -69,9 +69,10 @@ def load_core(
     placement: Placement = "auto",
     *,
     watched: bool = False,
+    pids: Collection[int] = (),
 ) -> HostSource:
     """Through libbpf, compiled beforehand; needs BTF."""
-    return LiveSource(ring_bytes, report, tee=tee, placement=placement, watched=watched)
+    return LiveSource(ring_bytes, report, tee=tee, placement=placement, watched=watched, pids=pids)
 
 
 def load_bcc(ring_bytes: int, report: Report, tee: Tee | None) -> HostSource:

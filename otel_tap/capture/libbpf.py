@@ -19,6 +19,9 @@ _LIBRARY = "libbpf.so.1"
 _PRINT_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _LOG_LINES = 64
 
+EVERYONE = -1
+"""In place of a process id."""
+
 _log: deque[str] = deque(maxlen=_LOG_LINES)
 
 
@@ -237,11 +240,16 @@ class BpfObject:
             program = library.bpf_object__next_program(self._handle, program)
         return links
 
-    def attach_uprobe(self, program: str, path: str, file_offset: int, *, at_return: bool) -> Link:
-        """Attach to `file_offset` bytes into the file, for every process that maps it."""
+    def attach_uprobe(
+        self, program: str, path: str, file_offset: int, *, at_return: bool, pid: int = EVERYONE
+    ) -> Link:
+        """Attach to `file_offset` bytes into the file, for one or for every process that maps it.
+
+        What is attached for one process is not in the memory of others: it costs them nothing.
+        """
         options = _UprobeOpts(sz=ctypes.sizeof(_UprobeOpts), retprobe=at_return)
         link = _libbpf().bpf_program__attach_uprobe_opts(
-            self._program(program), -1, os.fsencode(path), file_offset, ctypes.byref(options)
+            self._program(program), pid, os.fsencode(path), file_offset, ctypes.byref(options)
         )
         if not link:
             raise _failure(f"{program} cannot be attached to {path}+{file_offset:#x}", 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 
 from otel_tap.capture.control import SHED_ALL
 from otel_tap.capture.discovery import Discovery, DiscoveryCounters
@@ -25,6 +26,11 @@ _IDLE_AFTER = 20  # empty looks in a row
 _BATCH = 256  # what is decoded stays in the processor's cache until it is read: 10 % less work
 _LOSS_INTERVAL_S = 1.0
 _EARLY_WAIT_S = 0.003
+_MAX_PIDS = 16  # each probe once for each of them
+
+
+def _are_there(pids: Collection[int]) -> bool:
+    return len(pids) <= _MAX_PIDS and all(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def _while_drained() -> None:
@@ -36,7 +42,8 @@ class LiveSource:
     """Loads, attaches and drains; the live `EventSource`.
 
     `tee` gets every event with the bytes of its record, for recordings. `watched`: somebody looks
-    at what comes of the events, and shall not have to wait for it.
+    at what comes of the events, and shall not have to wait for it. `pids`: the only processes whose
+    TLS libraries need probes, while there are such processes; empty: all.
     Raises what `KernelSide` raises.
     """
 
@@ -48,6 +55,7 @@ class LiveSource:
         tee: Callable[[Event, bytes], None] | None = None,
         placement: Placement = "auto",
         watched: bool = False,
+        pids: Collection[int] = (),
     ) -> None:
         self._kernel = KernelSide(ring_bytes)
         self._watched = watched
@@ -59,7 +67,9 @@ class LiveSource:
         self._overload = Overload()
         self._fill = 0.0
         self._checks = SelfChecks()
-        self.taps = LibraryTaps(self._kernel, self._checks, report)
+        self.taps = LibraryTaps(
+            self._kernel, self._checks, report, pids=pids if _are_there(pids) else ()
+        )
         self._discovery = Discovery(
             self.taps.attach,
             report,
@@ -75,6 +85,7 @@ class LiveSource:
             self._discovery.scan_all()
             self._discovery.start()
         except BaseException:
+            self.taps.close()
             self._kernel.close()
             raise
 
@@ -103,6 +114,7 @@ class LiveSource:
     def read_rest(self) -> Iterable[Iterable[Event]]:
         """Detach, then every event that is still there, in batches, and the last losses."""
         self._discovery.stop()
+        self.taps.close()
         self._kernel.detach()
         yield self._early
         while self._drain():
@@ -196,4 +208,5 @@ class LiveSource:
     def close(self) -> None:
         """Detach everything."""
         self._discovery.stop()
+        self.taps.close()
         self._kernel.close()

@@ -6,12 +6,13 @@ import contextlib
 import os
 import resource
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from otel_tap.capture import wire
 from otel_tap.capture.control import Control
 from otel_tap.capture.hooks import socket_objects
-from otel_tap.capture.libbpf import BpfMap, BpfObject, Link, possible_cpus
+from otel_tap.capture.libbpf import EVERYONE, BpfMap, BpfObject, Link, possible_cpus
 from otel_tap.capture.plan import FilePlan
 from otel_tap.capture.probes import KERNEL_OBJECTS, LIBRARIES
 from otel_tap.capture.ring import Ring
@@ -91,23 +92,27 @@ class KernelSide:
         for name in (*KERNEL_OBJECTS, self._socket_object):
             self._links.extend(self._objects[name].attach_all())
 
-    def attach_library(self, path: str, plan: FilePlan) -> list[Link]:
-        """Attach every probe of one library file, or none of them."""
+    def attach_library(
+        self, path: str, plan: FilePlan, pids: Sequence[int] = (EVERYONE,)
+    ) -> list[Link]:
+        """Attach every probe of one library file, or none of them; in these processes."""
         bpf_object = self._objects[plan.object_name]
         links: list[Link] = []
+        # The return first: an entry without it would leave a call that never ends.
+        probes = [
+            (program, point.file_offset, at_return)
+            for point in plan.points
+            for program, at_return in ((point.return_program, True), (point.entry_program, False))
+            if program is not None
+        ]
         try:
-            for point in plan.points:
-                # The return first: an entry without it would leave a call that never ends.
-                for program, at_return in (
-                    (point.return_program, True),
-                    (point.entry_program, False),
-                ):
-                    if program is not None:
-                        links.append(
-                            bpf_object.attach_uprobe(
-                                program, path, point.file_offset, at_return=at_return
-                            )
+            for pid in pids:
+                for program, offset, at_return in probes:
+                    links.append(
+                        bpf_object.attach_uprobe(
+                            program, path, offset, at_return=at_return, pid=pid
                         )
+                    )
         except CaptureError:
             for link in links:
                 link.close()
@@ -117,11 +122,15 @@ class KernelSide:
 
     def detach_library(self, links: list[Link]) -> None:
         """Take the probes of one library file away; of calls in progress nothing is seen."""
+        self.close_links(links)
+        # Calls whose return is not seen any more would hide the calls after them.
+        self._maps["tls_calls"].clear(8, _MAX_TLS_CALLS)
+
+    def close_links(self, links: list[Link]) -> None:
+        """Take probes away that nobody can be in. Each takes the kernel some 100 ms."""
         for link in links:
             self._links.remove(link)
             link.close()
-        # Calls whose return is not seen any more would hide the calls after them.
-        self._maps["tls_calls"].clear(8, _MAX_TLS_CALLS)
 
     def mute(self, connection_id: int) -> None:
         """No more bytes of this connection are copied; they still count."""

@@ -66,11 +66,17 @@ def loadable(path: str) -> str:
 
 @dataclass(slots=True)
 class Session:
-    """A child that runs, and what the probes delivered of it."""
+    """A child that waits until it may `begin`, and what the probes delivered of it."""
 
     process: subprocess.Popen[bytes]
     events: list[Event] = field(default_factory=list)
     exited: bool = False
+
+    def begin(self) -> None:
+        """Whatever shall see the child is attached."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.stdin = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +104,14 @@ class SelfChecks:
         return bool(self._sessions or self._sockets)
 
     def start(self, library: str) -> Session:
-        """Begin the session of a child through the library at that path."""
+        """A child that is to have a session through the library at that path."""
         if not sys.executable:
             raise CannotCheck("there is no Python to run it with")
         with self.lock:
             try:
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(_CHILD), library],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     cwd="/",

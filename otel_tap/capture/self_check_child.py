@@ -1,8 +1,9 @@
 """One TLS session in a process of its own, through the very library that is to be checked.
 
-A program, run by path without site packages: loads the library named by its argument, lets two
-ends talk over memory BIOs and a loopback TCP connection, and prints what its calls returned as one
-JSON object. Must not import anything of the agent. Gives up its rights before it loads anything.
+A program, run by path without site packages: when its input ends, it loads the library named by
+its argument, lets two ends talk over memory BIOs and a loopback TCP connection, and prints what its
+calls returned as one JSON object. Must not import anything of the agent. Gives up its rights before
+it loads anything.
 """
 
 from __future__ import annotations
@@ -220,6 +221,7 @@ def _check(path: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    sys.stdin.read()  # until the probes are there
     try:
         outcome = _check(sys.argv[1])
     except (CannotCheck, OSError) as error:

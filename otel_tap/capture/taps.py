@@ -7,13 +7,14 @@ from the truth is tapped at its exported symbols instead, and that this is repor
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from otel_tap.capture.elf import ElfRefusal
-from otel_tap.capture.libbpf import Link
+from otel_tap.capture.libbpf import EVERYONE, Link
 from otel_tap.capture.mapped import FileKey
 from otel_tap.capture.plan import FilePlan, plan_file
 from otel_tap.capture.self_check import (
@@ -38,12 +39,18 @@ _DISTURBING = (LossReason.RING_FULL, LossReason.STATE_FULL, LossReason.SHED)
 class Attacher(Protocol):
     """Attaches and detaches the probes of files."""
 
-    def attach_library(self, path: str, plan: FilePlan) -> list[Link]:
-        """Attach every probe of one file, or none of them."""
+    def attach_library(
+        self, path: str, plan: FilePlan, pids: Sequence[int] = (EVERYONE,)
+    ) -> list[Link]:
+        """Attach every probe of one file, or none of them; in these processes."""
         ...
 
     def detach_library(self, links: list[Link]) -> None:
         """Take the probes of one file away."""
+        ...
+
+    def close_links(self, links: list[Link]) -> None:
+        """Take probes away that nobody can be in."""
         ...
 
     def losses(self) -> dict[LossReason, tuple[int, int]]:
@@ -65,21 +72,29 @@ class Tapped:
 class LibraryTaps:
     """Attaches files and checks the placed ones.
 
-    `report` gets one line per file that had to be put back.
+    `report` gets one line per file that had to be put back. `pids`: the only processes that are
+    probed, besides the children of the checks; empty: every process.
     """
 
     def __init__(
-        self, attacher: Attacher, checks: SelfChecks, report: Callable[[str], None]
+        self,
+        attacher: Attacher,
+        checks: SelfChecks,
+        report: Callable[[str], None],
+        *,
+        pids: Collection[int] = (),
     ) -> None:
         self._attacher = attacher
         self._checks = checks
         self._report = report
+        self._pids = pids
+        self._closing: threading.Thread | None = None
         self._unchecked: list[Tapped] = []
         self.placed: dict[FileKey, Tapped] = {}
 
     def attach(self, path: str, plan: FilePlan) -> None:
         """Attach the probes of a file as planned; raises `CaptureError`, and then none are."""
-        links = self._attacher.attach_library(path, plan)
+        links = self._attacher.attach_library(path, plan, self._processes())
         if not plan.moved:
             return
         status = os.stat(path)  # noqa: PTH116 - the kernel's own path
@@ -87,6 +102,11 @@ class LibraryTaps:
         self.placed[status.st_dev, status.st_ino] = tapped
         if any("SSL_read" in point.symbols for point in plan.points):
             self._unchecked.append(tapped)
+
+    def _processes(self) -> Sequence[int]:
+        if not self._pids:
+            return (EVERYONE,)
+        return [pid for pid in self._pids if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110
 
     def check(self, idle: Callable[[], None], stopped: Callable[[], bool] = lambda: False) -> None:
         """Check what was attached since the last time; `idle` runs until the children are over.
@@ -102,6 +122,9 @@ class LibraryTaps:
                     sessions.append((tapped, self._checks.start(loadable(tapped.path))))
                 except CannotCheck as cannot:
                     tapped.verdict = f"not self-checked: {cannot}"
+            children = self._attach_to([session for _, session in sessions])
+            for _, session in sessions:
+                session.begin()
             self._wait([session for _, session in sessions], idle, stopped)
             for tapped, session in sessions:
                 try:
@@ -121,6 +144,33 @@ class LibraryTaps:
                     self._unchecked.append(tapped)
                 else:
                     self._judge(tapped, session, outcome)
+            self._close_soon(children)
+
+    def _attach_to(self, sessions: Sequence[Session]) -> list[Link]:
+        """Where only some processes are probed, the children are probed like them."""
+        links: list[Link] = []
+        pids = [session.process.pid for session in sessions] if self._pids else []
+        if pids:
+            for tapped in list(self.placed.values()):
+                try:
+                    links += self._attacher.attach_library(tapped.path, tapped.plan, pids)
+                except CaptureError as error:
+                    self._report(f"{tapped.path} cannot be self-checked: {error.message}")
+        return links
+
+    def _close_soon(self, links: list[Link]) -> None:
+        """Nobody is in them any more; the kernel takes its time with each."""
+        self.close()
+        if links:
+            self._closing = threading.Thread(
+                target=self._attacher.close_links, args=(links,), name="closing", daemon=True
+            )
+            self._closing.start()
+
+    def close(self) -> None:
+        """Returns when no probe is touched any more."""
+        if self._closing is not None:
+            self._closing.join()
 
     def _losses(self) -> list[tuple[int, int] | None]:
         losses = self._attacher.losses()
@@ -160,7 +210,7 @@ class LibraryTaps:
         try:
             plan = plan_file(tapped.path, "symbol")
             if plan is not None:
-                tapped.links = self._attacher.attach_library(tapped.path, plan)
+                tapped.links = self._attacher.attach_library(tapped.path, plan, self._processes())
         except (ElfRefusal, CaptureError) as error:
             self._report(f"{name}: its self-check failed ({wrong}), and it is not tapped: {error}")
         else:
