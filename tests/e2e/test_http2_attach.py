@@ -19,7 +19,7 @@ import pytest
 from otel_tap.demo import server as demo
 from otel_tap.demo.server import Nginx
 from otel_tap.receiver import ReceivedSpan
-from tests.e2e.conftest import PATIENCE, PROGRAMS, Tap
+from tests.e2e.conftest import LOADER, PATIENCE, PROGRAMS, Tap
 
 SERVER, CLIENT = 2, 3
 BEFORE = 150  # requests; the table is full of their fields
@@ -40,6 +40,7 @@ telemetry:
 _LOCATIONS = """\
         add_header x-echo $http_x_number always;
         add_header x-way "$request_method $request_uri" always;
+        location /stored/ {{ root {folder}; dav_methods PUT; }}
         location /missing/ {{ return 404 "no such thing\\n"; }}
         location /broken/ {{ return 503 "try later\\n"; }}
 """
@@ -56,6 +57,9 @@ def nginx2(world_readable: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ng
         "    keepalive_timeout", "    keepalive_requests 1000000;\n    keepalive_timeout"
     )
     configuration = configuration.replace("        location / ", _LOCATIONS + "        location / ")
+    stored = world_readable / "stored"
+    stored.mkdir()
+    stored.chmod(0o777)
     monkeypatch.setattr(demo, "_CONFIGURATION", configuration)
     with Nginx(world_readable) as server:
         yield server
@@ -87,6 +91,12 @@ class Busy:
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+    def upload(self, pieces: int) -> None:
+        """From the next moment on, a hundred pieces a second."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{pieces}\n")
+        self.process.stdin.flush()
 
     def stop(self) -> dict[int, Row]:
         """The whole account, by number."""
@@ -204,7 +214,8 @@ def test_a_busy_connection_is_told_truly_from_the_first_moment_and_wholly_in_the
             for at in range(0, len(complete), WINDOW)
         ]
         print(kind, [f"{share:.0%}" for share in shares])
-        assert shares[0] < 0.5
+        assert not complete[0]
+        assert shares[0] < 0.9
         assert all(complete[-100:])
         marked += complete.count(False)
 
@@ -212,6 +223,8 @@ def test_a_busy_connection_is_told_truly_from_the_first_moment_and_wholly_in_the
     assert own["otel_tap.http2.header_blocks.incomplete"] == marked
     requests = sum(number_of(span) is not None for span in spans)
     assert own["otel_tap.http2.header_blocks"] == len(spans) + requests
+    if LOADER == "bcc":
+        return  # it sees no TCP sequence numbers, which join the ends
     ends = {
         kind: {number_of(span): span for span in spans if span.kind == kind and number_of(span)}
         for kind in (CLIENT, SERVER)
@@ -219,3 +232,26 @@ def test_a_busy_connection_is_told_truly_from_the_first_moment_and_wholly_in_the
     for number in ends[CLIENT].keys() & ends[SERVER].keys():
         client, server = ends[CLIENT][number], ends[SERVER][number]
         assert (server.parent_span_id, server.trace_id) == (client.span_id, client.trace_id)
+
+
+def test_a_stream_that_goes_on_for_long_hides_none_that_come_after_it(busy, nginx2, tmp_path):
+    """Of its frames none shows what the connection speaks, nor that it speaks anything else."""
+    config = tmp_path / "tap.yaml"
+    config.write_text(CONFIG)
+    busy.goes_on(20)
+    busy.upload(800)
+    with Tap("--config", str(config)) as tap:
+        before = len(busy.logged())
+        time.sleep(1)
+        assert len(busy.logged()) == before  # it had begun, and goes on
+        busy.goes_on(before + 100)
+        rows = busy.stop()
+
+        def last() -> int:
+            return [number_of(span) for span in tap.receiver.spans].count(max(rows))
+
+        tap.wait_for(last, 2)
+        spans = tap.receiver.spans
+    for kind in (CLIENT, SERVER):
+        told = check([one for one in spans if one.kind == kind], rows, busy, kind)
+        assert len(told) >= 99

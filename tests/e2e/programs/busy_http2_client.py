@@ -1,5 +1,7 @@
 """Keeps a connection of HTTP/2 busy until its standard input ends; logs every request, a line each.
 
+A line on its standard input is a number: of the pieces of an upload, in which it says nothing else.
+
 usage: busy_http2_client.py PORT LOG [CERTIFICATE]
 
 A line has the number of the request, its fields as [name, value, root], the status, and the fields
@@ -9,6 +11,7 @@ that in which the name of the entry was told, or the entry's own one.
 """
 
 import json
+import queue
 import socket
 import ssl
 import sys
@@ -25,6 +28,8 @@ from hpack.table import HeaderTable
 
 BURSTS = (1, 3, 2, 5, 1, 4)
 PAUSE_S = 0.04
+PIECE_S = 0.01
+PUT = "PUT"
 METHODS = ("GET", "POST", "GET", "DELETE", "PATCH")
 ENTRY_OVERHEAD = 32
 
@@ -104,18 +109,21 @@ class Client:
         if data:
             self.socket.sendall(data)
 
-    def ask(self) -> None:
+    def ask(self, method: str = "") -> int:
         self.number += 1
         said = fields(self.number, self.scheme, self.authority)
+        if method:
+            said[0], said[3] = (":method", method), (":path", f"/stored/{self.number}?is=long")
         self.table.number = self.number
         self.table.told = []
         stream = self.h2.get_next_available_stream_id()
-        has_content = said[0][1] in ("POST", "PATCH")
-        self.h2.send_headers(stream, said, end_stream=not has_content)
+        has_content = said[0][1] in ("POST", "PATCH")  # a PUT has what is uploaded
+        self.h2.send_headers(stream, said, end_stream=not (has_content or method))
         if has_content:
             self.h2.send_data(stream, b"content" * (self.number % 50), end_stream=True)
         rooted = [[*field, root] for field, root in zip(said, self.table.told, strict=True)]
         self.rows[stream] = {"number": self.number, "fields": rooted}
+        return stream
 
     def take(self) -> None:
         received = self.socket.recv(1 << 16)
@@ -133,6 +141,18 @@ class Client:
                 raise ConnectionError(event)
         self.flush()
 
+    def upload(self, pieces: int) -> None:
+        """One request in so many calls, each of which is a frame of content."""
+        stream = self.ask(PUT)
+        self.flush()
+        for piece in range(pieces):
+            self.h2.send_data(stream, b"%08d" % piece, end_stream=piece == pieces - 1)
+            self.flush()
+            time.sleep(PIECE_S)
+        while self.rows:
+            self.take()
+        self.log.flush()
+
     def burst(self, count: int) -> None:
         """So many requests, in one call or in one each; until all are answered."""
         for _ in range(count):
@@ -148,9 +168,18 @@ class Client:
 def main() -> None:
     client = Client(int(sys.argv[1]), *sys.argv[2:3], *(sys.argv[3:] or [None]))
     over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    wanted = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            wanted.put(int(line))
+        over.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     turn = 0
     while not over.is_set():
+        if not wanted.empty():
+            client.upload(wanted.get())
         client.burst(BURSTS[turn % len(BURSTS)])
         turn += 1
         time.sleep(PAUSE_S)
