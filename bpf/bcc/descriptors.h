@@ -78,9 +78,6 @@ static void descriptor_moved(struct fd_key *key, __u64 pid_tgid, __u32 direction
 		if (gap_reason)
 			return;
 		fresh.id = new_id(0);
-		/* How much moved before is unknown: 0 and 1 would say that nothing did. */
-		fresh.offset[OT_INGRESS] = UNKNOWN_BEGINNING;
-		fresh.offset[OT_EGRESS] = UNKNOWN_BEGINNING;
 		if (descriptors.update(key, &fresh))
 			count(OT_LOST_STATE_FULL, 0);
 		state = descriptors.lookup(key);
@@ -113,9 +110,10 @@ static void descriptor_moved(struct fd_key *key, __u64 pid_tgid, __u32 direction
 		if (state->verdict == VERDICT_TLS)
 			return;
 		if (state->verdict == VERDICT_OPEN) {
-			if (verdict == VERDICT_OPEN)
-				verdict =
-				    after_look(&first, size, &state->looks, state->from_start);
+			if (verdict == VERDICT_OPEN &&
+			    ++state->looks >=
+				(state->from_start ? LOOKS_FROM_START : LOOKS_MID_STREAM))
+				verdict = VERDICT_OTHER;
 			state->verdict = verdict;
 		}
 	}

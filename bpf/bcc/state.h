@@ -8,8 +8,6 @@
 /* Looks granted to a stream seen since its first byte, and to one met in the middle. */
 #define LOOKS_FROM_START 4
 #define LOOKS_MID_STREAM 64
-/* Offset of the first byte that is seen of a connection met in the middle. */
-#define UNKNOWN_BEGINNING 2
 
 #define TLS_CALL_DEPTH	     2
 #define NO_DIRECTION	     2 /* a handshake: no plaintext, but socket calls inside it */

@@ -107,6 +107,8 @@ class Busy:
 
 @pytest.fixture(params=[True, False], ids=["tls", "plain"])
 def busy(request: pytest.FixtureRequest, nginx2: Nginx, tmp_path: Path) -> Iterator[Busy]:
+    if LOADER == "bcc" and not request.param:
+        pytest.skip("loader bcc takes up HTTP/2 in mid-connection in TLS sessions only")
     client = Busy(nginx2, tmp_path, tls=request.param)
     yield client
     if client.process.poll() is None:
@@ -118,6 +120,11 @@ def workers(server: Nginx) -> list[int]:
     """The processes of nginx that answer."""
     master = int((server.folder / "nginx.pid").read_text())
     return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+
+
+def selecting(pids: list[int]) -> list[str]:
+    """What leaves out whatever else runs on the host."""
+    return [word for pid in pids for word in ("--pid", str(pid))]
 
 
 def number_of(span: ReceivedSpan) -> int | None:
@@ -171,6 +178,7 @@ def check(spans: list[ReceivedSpan], rows: dict[int, Row], busy: Busy, kind: int
     for span in spans:
         if number_of(span) is None:
             attributes = span.attributes
+            assert "http.response.header.x-echo" in attributes, span
             echo = int(attributes["http.response.header.x-echo"][0])  # type: ignore[index]
             assert echo < first
             assert attributes["http.response.status_code"] == rows[echo]["status"]
@@ -186,7 +194,7 @@ def test_a_busy_connection_is_told_truly_from_the_first_moment_and_wholly_in_the
     config.write_text(CONFIG)
     busy.goes_on(BEFORE)
     pids = [busy.process.pid, *workers(nginx2)]
-    only = [word for pid in pids for word in ("--pid", str(pid))]
+    only = selecting(pids)
     with Tap("--config", str(config), *only) as tap:
         busy.goes_on(len(busy.logged()) + AFTER)
         rows = busy.stop()
@@ -236,7 +244,8 @@ def test_a_stream_that_goes_on_for_long_hides_none_that_come_after_it(busy, ngin
     config.write_text(CONFIG)
     busy.goes_on(20)
     busy.upload(800)
-    with Tap("--config", str(config)) as tap:
+    only = selecting([busy.process.pid, *workers(nginx2)])
+    with Tap("--config", str(config), *only) as tap:
         before = len(busy.logged())
         time.sleep(1)
         assert len(busy.logged()) == before  # it had begun, and goes on
