@@ -104,6 +104,44 @@ __noinline int begins_tls(__u64 memory, __u64 length)
 	return !read_first_bytes(&first, memory, length) && is_tls_record(&first, length);
 }
 
+/* What of HTTP/2 a call begins with. */
+enum frame_seen { NO_FRAME, HEAD_FRAME, SOME_FRAME };
+
+#define FRAME_HEADER	 9
+#define FRAME_HEADERS	 1
+#define FRAME_LAST	 9    /* CONTINUATION */
+#define HEADERS_FLAGS	 0x2d /* END_STREAM, END_HEADERS, PADDED, PRIORITY */
+#define END_HEADERS_FLAG 0x04
+
+/*
+ * HTTP/2 met in the middle, long after its preface: a call that begins with a frame (RFC 9113 4.1)
+ * shorter than 64 KiB. A whole block of header fields is what the agent tells it by. A global
+ * function, as above.
+ */
+__noinline int look_for_frame(__u64 memory, __u64 length)
+{
+	struct first_bytes bytes, *first = &bytes;
+	__u8 kind, of_connection;
+
+	if (length < FRAME_HEADER || read_first_bytes(first, memory, length))
+		return NO_FRAME;
+	kind = first->byte[3];
+	if (first->byte[0] || kind > FRAME_LAST || first->byte[5] & 0x80)
+		return NO_FRAME;
+	of_connection = !(first->byte[5] | first->byte[6] | first->byte[7] | first->byte[8]);
+	if (kind == FRAME_HEADERS) {
+		if (of_connection || first->byte[4] & ~HEADERS_FLAGS ||
+		    !(first->byte[1] | first->byte[2]))
+			return NO_FRAME;
+		return first->byte[4] & END_HEADERS_FLAG ? HEAD_FRAME : SOME_FRAME;
+	}
+	/* SETTINGS, PING and GOAWAY are the connection's, WINDOW_UPDATE can be. */
+	if (kind != 8 && of_connection != (kind == 4 || kind == 6 || kind == 7))
+		return NO_FRAME;
+	/* END_STREAM and PADDED of DATA; ACK and END_HEADERS of those that have any. */
+	return first->byte[4] & ~(kind ? 0x05 : 0x09) ? NO_FRAME : SOME_FRAME;
+}
+
 /* The verdict after one more look; `looks` and `from_start` bound how often it is asked again. */
 static __always_inline __u8 next_verdict(__u64 memory, __u64 length, __u8 *looks, __u8 from_start)
 {
@@ -111,6 +149,13 @@ static __always_inline __u8 next_verdict(__u64 memory, __u64 length, __u8 *looks
 
 	if (verdict != VERDICT_OPEN)
 		return verdict;
+	if (!from_start) {
+		int seen = look_for_frame(memory, length);
+
+		/* Streams may go on for long before the next one begins: no look is spent. */
+		if (seen != NO_FRAME)
+			return seen == HEAD_FRAME ? VERDICT_HTTP : VERDICT_OPEN;
+	}
 	(*looks)++;
 	if (*looks >= (from_start ? LOOKS_FROM_START : LOOKS_MID_STREAM))
 		return VERDICT_OTHER;

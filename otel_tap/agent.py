@@ -98,6 +98,8 @@ class AgentStatus:
     websocket_sessions: int = 0  # that are over
     websocket_messages: int = 0  # that were told: contents are asked for
     websocket_malformed: int = 0  # sessions given up: what moved is no frame
+    http2_blocks: int = 0  # field blocks that were decoded
+    http2_blocks_incomplete: int = 0  # of them: a field is unknown
     files_tapped: int = 0
 
 
@@ -499,5 +501,7 @@ class Agent:
             websocket_sessions=counters.websocket_sessions,
             websocket_messages=counters.websocket_messages,
             websocket_malformed=counters.websocket_malformed,
+            http2_blocks=counters.field_blocks,
+            http2_blocks_incomplete=counters.field_blocks_incomplete,
             files_tapped=0 if live is None else live.counters.files_tapped,
         )

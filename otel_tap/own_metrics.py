@@ -68,6 +68,10 @@ class Status(Protocol):
     @property
     def websocket_malformed(self) -> int: ...  # noqa: D102
     @property
+    def http2_blocks(self) -> int: ...  # noqa: D102
+    @property
+    def http2_blocks_incomplete(self) -> int: ...  # noqa: D102
+    @property
     def files_tapped(self) -> int: ...  # noqa: D102
 
 
@@ -90,6 +94,11 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Status], int | Mapping[str, int]
      lambda s: s.websocket_messages),
     ("otel_tap.websocket.malformed", "{session}", "Sessions given up: no WebSocket frames.",
      lambda s: s.websocket_malformed),
+    ("otel_tap.http2.header_blocks", "{block}", "Header blocks of HTTP/2 that were decoded.",
+     lambda s: s.http2_blocks),
+    ("otel_tap.http2.header_blocks.incomplete", "{block}",
+     "Those with fields that nobody can know who came later, or behind a loss.",
+     lambda s: s.http2_blocks_incomplete),
     ("otel_tap.spans.sent", "{span}", "Spans that were accepted.", lambda s: s.sent),
     ("otel_tap.records.dropped", "{record}", "Spans and log records that were given up.",
      lambda s: s.dropped),

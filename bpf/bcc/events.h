@@ -42,6 +42,39 @@ static __u8 look_at(struct first_bytes *first, __u64 memory, __u64 length, __u8 
 	return VERDICT_OPEN;
 }
 
+/*
+ * HTTP/2 met in the middle, as in ../look.h: HTTP for a call that begins with a whole block of
+ * header fields, OPEN for another frame, for which no look is spent, and OTHER for none.
+ */
+static __u8 look_for_frame(const struct first_bytes *first, __u64 length)
+{
+	__u8 kind = first->byte[3], flags = first->byte[4], of_connection;
+
+	if (length < 9 || first->byte[0] || kind > 9 || first->byte[5] & 0x80)
+		return VERDICT_OTHER;
+	of_connection = !(first->byte[5] | first->byte[6] | first->byte[7] | first->byte[8]);
+	if (kind == 1) {
+		if (of_connection || flags & ~0x2d || !(first->byte[1] | first->byte[2]))
+			return VERDICT_OTHER;
+		return flags & 0x04 ? VERDICT_HTTP : VERDICT_OPEN;
+	}
+	if (kind != 8 && of_connection != (kind == 4 || kind == 6 || kind == 7))
+		return VERDICT_OTHER;
+	return flags & ~(kind ? 0x05 : 0x09) ? VERDICT_OTHER : VERDICT_OPEN;
+}
+
+/* The verdict where looking at a call showed nothing. */
+static __u8 after_look(const struct first_bytes *first, __u64 length, __u8 *looks, __u8 from_start)
+{
+	__u8 verdict = from_start ? VERDICT_OTHER : look_for_frame(first, length);
+
+	if (verdict != VERDICT_OTHER)
+		return verdict;
+	(*looks)++;
+	return *looks >= (from_start ? LOOKS_FROM_START : LOOKS_MID_STREAM) ? VERDICT_OTHER
+									    : VERDICT_OPEN;
+}
+
 /* Events. */
 
 static void emit_closed(__u64 connection_id, __u64 socket_id, __u32 tgid, __u32 reason)

@@ -111,9 +111,8 @@ static void plaintext(struct tls_calls *mine, const struct tls_call *call, __u64
 		struct first_bytes first;
 		__u8 verdict = look_at(&first, call->buffer, length, 1);
 
-		if (verdict == VERDICT_OPEN &&
-		    ++session->looks >= (session->from_start ? LOOKS_FROM_START : LOOKS_MID_STREAM))
-			verdict = VERDICT_OTHER;
+		if (verdict == VERDICT_OPEN)
+			verdict = after_look(&first, length, &session->looks, session->from_start);
 		/* Records inside a session are another session's ciphertext. */
 		session->verdict = verdict == VERDICT_TLS ? VERDICT_OTHER : verdict;
 	}

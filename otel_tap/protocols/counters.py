@@ -30,6 +30,8 @@ class Counters:
     exchanges_unknown: int = 0  # neither message was known: nothing was emitted
     messages_malformed: int = 0
     messages_late: int = 0  # ended after their exchange had been emitted (time-out)
+    field_blocks: int = 0  # of HTTP/2, that were decoded
+    field_blocks_incomplete: int = 0  # of them: a field is unknown, or was left out
     stream_bytes: int = 0  # captured bytes of all streams, overlaps excluded
     gap_bytes: int = 0
     spared_bytes: int = 0  # of contents, beyond what is kept of them: not copied, no gap

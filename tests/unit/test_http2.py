@@ -479,3 +479,49 @@ def test_a_section_that_is_no_hpack_and_is_cut_by_a_gap_ends_nothing_else():
     assert exchange.request.method == b"GET"
     assert exchange.response.status == 200
     assert not wire.opaque
+
+
+def blocks(wire: Wire) -> tuple[int, int]:
+    return wire.counters.field_blocks, wire.counters.field_blocks_incomplete
+
+
+def test_every_field_block_is_counted_whatever_frames_it_came_in():
+    talk = Talk().begun().request(1, None, b"sent", [(b"x-t", b"u")]).response(1)
+    wire = play(talk, Wire().opened())
+    assert blocks(wire) == (3, 0)
+    wire.request(frame(1, 1, 3, GET[:2]) + frame(9, 4, 3, GET[2:]))  # in two frames
+    wire.response(frame(5, 4, 3, b"\x00\x00\x00\x02" + GET))  # a promise
+    wire.response(frame(1, 0x2D, 3, b"\x01" + b"\x00" * 5 + OK + b"\x00"))  # padded
+    assert blocks(wire) == (6, 0)
+
+
+def test_blocks_with_fields_of_before_the_attachment_are_counted_until_none_comes():
+    talk = Talk().begun()
+    fields = [*REQUEST, (b"x-a", b"b")]
+    talk.request(1, fields).response(1, [(b":status", b"200"), (b"x-b", b"c")])
+    met = len(talk.script)
+    for stream in (3, 5):
+        talk.request(stream, fields).response(stream)
+    talk.request(7, [*REQUEST[:3], (b":path", b"/new")]).response(7)
+    talk.request(9, [*REQUEST[:2], (b":authority", b"other"), (b":path", b"/new")]).response(9)
+    wire = play(talk, Wire().opened(from_start=False, tls=TlsLibrary.OPENSSL), since=met)
+    marked = [one.request.headers_incomplete for one in wire.exchanges]
+    assert marked == [True, True, True, False]
+    assert not any(one.response.headers_incomplete for one in wire.exchanges)
+    assert blocks(wire) == (8, 3)
+
+
+def test_a_block_with_a_gap_in_it_is_an_incomplete_one():
+    wire = begun()
+    head = frame(1, 5, 1, GET)
+    wire.request(head[:12], lost=len(head) - 12)
+    assert blocks(wire) == (1, 1)
+    # Its table is lost: what refers to it is incomplete, what does not is not.
+    wire.request(frame(1, 5, 3, b"\x82\x84\x87\xbe") + frame(1, 5, 5, b"\x82\x84\x87"))
+    assert blocks(wire) == (3, 2)
+
+
+def test_a_block_that_is_no_hpack_is_not_counted():
+    wire = begun().request(frame(1, 5, 1, b"\xfe"))
+    assert wire.counters.opaque_malformed == 1
+    assert blocks(wire) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import UNKNOWN
-from otel_tap.protocols.http2.grpc import Messages, form
+from otel_tap.protocols.http2.grpc import Messages, TextMessages, form
 from tests.unit.http2_talk import Talk, frame, play
 from tests.unit.wire import Wire
 
@@ -100,6 +101,52 @@ def test_the_trailers_of_grpc_web_are_a_message_that_is_not_counted():
     assert (call.response_messages, call.response_message_bytes) == (1, 6)
 
 
+WEB_CALL = [*CALL[:4], (b"content-type", b"application/grpc-web-text")]
+WEB_ANSWER = [*ANSWER[:1], (b"content-type", b"application/grpc-web-text+proto")]
+WEB_TRAILERS = message(b"grpc-status: 7\r\ngrpc-message: no\r\n", 0x80)
+
+
+def counts(call: Any) -> tuple[object, ...]:
+    return (
+        call.status, call.request_messages, call.request_message_bytes,
+        call.response_messages, call.response_message_bytes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        (b64encode(message(b"one") + message(b"three") + WEB_TRAILERS), (7, 1, 3, 2, 8)),
+        (b"".join(map(b64encode, (message(b"one"), WEB_TRAILERS))), (7, 1, 3, 1, 3)),
+        (message(b"one") + WEB_TRAILERS, (None, 1, 3, None, None)),
+    ],
+)
+def test_messages_of_grpc_web_in_text_are_counted(answer, known):
+    talk = Talk().begun().request(1, WEB_CALL, b64encode(message(b"ask")))
+    talk.response(1, WEB_ANSWER, answer)
+    call = play(talk, Wire().opened()).exchanges[0].rpc
+    assert call.web
+    assert counts(call) == known
+
+
+def test_a_binary_request_may_be_answered_in_text():
+    sent = [*CALL[:4], (b"content-type", b"application/grpc-web")]
+    talk = Talk().begun().request(1, sent, message(b"ask"))
+    talk.response(1, WEB_ANSWER, b64encode(message(b"one") + WEB_TRAILERS))
+    assert counts(play(talk, Wire().opened()).exchanges[0].rpc) == (7, 1, 3, 1, 3)
+
+
+def test_a_loss_in_text_takes_the_counts():
+    talk = Talk().begun().request(1, WEB_CALL, b64encode(message(b"ask")))
+    wire = play(talk, Wire().opened())
+    content = frame(0, 1, 1, b64encode(message(b"x" * 60) + WEB_TRAILERS))
+    wire.response(frame(1, 4, 1, b"\x88\x0f\x10\x19application/grpc-web-text"))
+    wire.response(content[:20], lost=8).response(content[28:])
+    (exchange,) = wire.exchanges
+    assert exchange.response.lost_bytes == 8
+    assert counts(exchange.rpc) == (None, 1, 3, None, None)
+
+
 def test_a_loss_inside_a_message_keeps_the_count_and_one_across_two_makes_it_unknown():
     def lost(at: int, count: int) -> Any:
         talk = Talk().begun().request(1, CALL, message(b"ask"))
@@ -138,3 +185,34 @@ def test_messages_are_counted_alike_however_they_are_cut(contents, data):
         counted.moved(moved, at, stop)
         at = max(stop, at)
     assert (counted.count, counted.size) == (len(contents), sum(map(len, contents)))
+
+
+@given(st.lists(st.binary(max_size=20), max_size=8), st.data())
+def test_messages_in_text_are_counted_alike_however_they_are_padded_and_cut(contents, data):
+    moved = b"".join(map(message, contents))
+    text = b""
+    at = 0
+    while at < len(moved):
+        stop = data.draw(st.integers(at + 1, len(moved)))
+        text += b64encode(moved[at:stop])
+        at = stop
+    counted = TextMessages()
+    at = 0
+    while at < len(text):
+        stop = data.draw(st.integers(at, len(text)))
+        counted.moved(text, at, stop)
+        at = stop
+    assert counted.exact
+    assert (counted.count, counted.size) == (len(contents), sum(map(len, contents)))
+
+
+@given(st.binary(max_size=80), st.integers(1, 80))
+def test_any_bytes_under_the_name_of_text_are_counted_alike_however_they_are_cut(text, cut):
+    whole, cuts = TextMessages(), TextMessages()
+    whole.moved(text, 0, len(text))
+    for at in range(0, len(text), cut):
+        cuts.moved(text, at, min(len(text), at + cut))
+    assert whole.exact == cuts.exact
+    if whole.exact:
+        assert (whole.count, whole.size) == (cuts.count, cuts.size)
+        assert whole.last_trailers == cuts.last_trailers

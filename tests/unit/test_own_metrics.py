@@ -29,6 +29,8 @@ STATUS = AgentStatus(
     websocket_sessions=8,
     websocket_messages=90,
     websocket_malformed=3,
+    http2_blocks=60,
+    http2_blocks_incomplete=11,
     files_tapped=5,
 )
 
@@ -70,6 +72,8 @@ def test_the_last_snapshot_arrives_whole_when_the_agent_stops():
         ("otel_tap.websocket.sessions", "{session}", None): 8,
         ("otel_tap.websocket.messages", "{message}", None): 90,
         ("otel_tap.websocket.malformed", "{session}", None): 3,
+        ("otel_tap.http2.header_blocks", "{block}", None): 60,
+        ("otel_tap.http2.header_blocks.incomplete", "{block}", None): 11,
         ("otel_tap.spans.sent", "{span}", None): 6,
         ("otel_tap.records.dropped", "{record}", None): 2,
         ("otel_tap.shed.share", "1", None): 0.25,

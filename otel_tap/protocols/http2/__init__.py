@@ -134,6 +134,10 @@ class _Wires(FrameListener):
     def section(self, side: int, stream_id: int, block: bytes, wire: int, *, ends: bool) -> None:
         """A field section in a frame of its own."""
         section = self._decoders[side].decode(block)
+        counters = self._counters
+        counters.field_blocks += 1
+        if section.incomplete:
+            counters.field_blocks_incomplete += 1
         reader = self.readers[side]
         streams = self._streams
         streams.tid = reader.tid
@@ -219,6 +223,9 @@ class _Wires(FrameListener):
     def _block_ends(self, side: int, block: _Block) -> None:
         self._blocks[side] = None
         section = self._decoders[side].decode(b"".join(block.parts), torn=block.torn)
+        self._counters.field_blocks += 1
+        if section.incomplete:
+            self._counters.field_blocks_incomplete += 1
         self._streams.tid = block.tid
         if block.promised:
             self._streams.promised(block.promised, section, block.begin_ns, block.wire)

@@ -165,6 +165,8 @@ def _decoded(text: bytes) -> bytes | None:
     try:
         while at < len(text):
             padding = text.find(b"=", at)
+            if padding >= 0 and padding & 3 < 2:
+                return None  # behind a whole group strict mode lets any of it pass
             end = len(text) if padding < 0 else (padding | 3) + 1
             parts.append(binascii.a2b_base64(text[at:end], strict_mode=True))
             at = end
