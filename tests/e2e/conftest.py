@@ -50,6 +50,12 @@ BCC_CANNOT = {
 }
 
 
+def agent_environment() -> dict[str, str]:
+    """Ours, without what would set up the agent otherwise than the test does."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    return ours | {"OTEL_TAP_CAPTURE__PLACEMENT": PLACEMENT}
+
+
 def missing_condition() -> str | None:
     """Why this host cannot load probes, or None."""
     try:
@@ -85,14 +91,10 @@ class Tap:
 
     def __enter__(self) -> Self:
         self.receiver.__enter__()
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("OTEL_")
-        }
-        environment |= {
+        environment = agent_environment() | {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.receiver.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
             "OTEL_BLRP_SCHEDULE_DELAY": "200",
-            "OTEL_TAP_CAPTURE__PLACEMENT": PLACEMENT,
             # What is asserted here is not how soon a busy machine lets the agent run.
             "OTEL_TAP_CAPTURE__RING_SIZE": "64MiB",
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_tap.receiver import OtlpReceiver
-from tests.e2e.conftest import OTEL_TAP, Tap
+from tests.e2e.conftest import OTEL_TAP, Tap, agent_environment
 
 SERVER, CLIENT = 2, 3
 
@@ -108,7 +108,7 @@ def test_without_an_endpoint_lines_of_otlp_json_are_written(nginx, tmp_path):
     path = tmp_path / "out.jsonl"
     process = subprocess.Popen(
         [*OTEL_TAP, "run", "--output", f"otlp-json:{path}"],
-        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=agent_environment(),
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:

@@ -18,7 +18,7 @@ import pytest
 from otel_tap.capture.recorded import RecordedSource
 from otel_tap.demo import server as demo
 from otel_tap.demo.server import Nginx
-from tests.e2e.conftest import LOADER, OTEL_TAP, PATIENCE, PLACEMENT, Tap
+from tests.e2e.conftest import LOADER, OTEL_TAP, PATIENCE, Tap, agent_environment
 from tests.unit.test_telemetry_har import VALIDATOR
 
 pytestmark = pytest.mark.ebpf
@@ -36,7 +36,7 @@ class Record:
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             self._command,
-            env=os.environ | {"OTEL_TAP_CAPTURE__PLACEMENT": PLACEMENT},
+            env=agent_environment(),
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)

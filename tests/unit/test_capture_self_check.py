@@ -100,6 +100,7 @@ def test_a_session_without_its_ciphertext_is_unbound():
 def test_events_of_a_child_and_of_its_sockets_are_taken_out():
     checks = SelfChecks()
     session = checks.start("/nonexistent/libssl.so.3")
+    session.begin()
     tgid = session.process.pid
     mine = [
         replace(event, tgid=tgid) if type(event) is DataEvent else event._replace(tgid=tgid)
@@ -128,6 +129,7 @@ def test_a_child_that_does_not_end_is_ended(monkeypatch, tmp_path):
     monkeypatch.setattr("otel_tap.capture.self_check._CHILD", slow)
     checks = SelfChecks()
     session = checks.start("/nonexistent")
+    session.begin()
     with pytest.raises(CannotCheck, match="did not come to its end"):
         checks.finish(session)
     assert session.process.returncode == -9
