@@ -196,7 +196,6 @@ class Connections:
         return [
             exchange
             for state in self._states.values()
-            if state.protocol.busy
             for exchange in state.protocol.under_way(ktime_ns)
             if exchange.start_ktime_ns <= begun_ns
         ]

@@ -50,7 +50,7 @@ from otel_tap.origin import Origin
 from otel_tap.protocols.http1.ambiguity import ambiguity_of
 from otel_tap.telemetry.rpc import status_name
 
-Identity = tuple[int, str, int | None, int]
+Identity = tuple[int, str, int | None, int, str]
 
 _MAX_UNPACKED = 1 << 20  # bytes of a coded body
 _ARROWS = {Role.CLIENT: "->", Role.SERVER: "<-"}
@@ -85,6 +85,7 @@ class ExchangeView:
             position.kind,
             position.offset,
             exchange.start_ktime_ns,
+            "" if exchange.websocket is None else websocket_view.kind(exchange.websocket),
         )
 
     @property

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wsproto.events import TextMessage
 
 from otel_tap import connections as subject
 from otel_tap.events import Direction
 from otel_tap.exchange import ExchangeError
 from otel_tap.messages import Body
-from tests.unit.http2_talk import frame
+from tests.unit.http2_talk import Talk, frame, play
 from tests.unit.test_http1 import GET, OK, summary
 from tests.unit.test_http1_properties import conversations, pieces
+from tests.unit.test_http2_websocket import Socket
+from tests.unit.websocket_talk import ASK, CLOSE, GRANT, TEXT
+from tests.unit.websocket_talk import frame as websocket_frame
 from tests.unit.wire import SECOND, Wire
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -115,6 +119,30 @@ def test_streams_of_http2_are_seen_side_by_side():
     wire.response(frame(0, 1, 1, b"d"))
     assert wire.exchanges[1].response.body.content == b"abcd"
     assert wire.exchanges[1].error is None
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_a_session_is_seen_while_it_runs_and_looking_ends_nothing(client):
+    wire = Wire(client=client).opened().request(ASK).response(GRANT % b"")
+    (handshake,) = wire.exchanges
+    wire.request(websocket_frame(TEXT, b"hello", masked=True))
+    wire.later(5 * SECOND)
+    (seen,) = looked(wire)
+    sent, received = seen.websocket.sent, seen.websocket.received
+    asked, answered = (sent, received) if client else (received, sent)
+    assert (asked.messages, asked.message_bytes, answered.messages) == (1, 5, 0)
+    assert seen.position == handshake.position
+    assert seen.end_ktime_ns == wire.now
+    wire.response(websocket_frame(CLOSE)).request(websocket_frame(CLOSE, masked=True))
+    assert [one.websocket is not None for one in wire.exchanges] == [False, True, True]
+    assert not looked(wire)
+
+
+def test_a_session_on_a_stream_of_http2_is_seen_while_it_runs():
+    socket = Socket(Talk().begun()).says(TextMessage("hello"), client=True)
+    wire = play(socket.talk, Wire().opened())
+    (seen,) = looked(wire)
+    assert (seen.websocket.sent.messages, seen.position.offset) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,10 @@ class Sockets:
                 error = ExchangeError.CONNECTION_CLOSED
             self._end(number, socket, now_ns, error)
 
+    def under_way(self, now_ns: int) -> list[Exchange]:
+        """The sessions as they are."""
+        return [one for socket in self._open.values() for one in socket.telling.so_far(now_ns)]
+
     def end_all(self, now_ns: int, error: ExchangeError) -> None:
         """The connection is over."""
         for number, socket in list(self._open.items()):

@@ -242,7 +242,7 @@ class Streams:
             self._emit(stream)
 
     def under_way(self, now_ns: int) -> list[Exchange]:
-        """The open streams as they are."""
+        """The open streams, and the sessions on streams, as they are."""
         connection = self._carrier.connection
         seen = []
         for stream in self._open.values():
@@ -267,7 +267,7 @@ class Streams:
                     stream.rpc(),
                 )
             )
-        return seen
+        return seen + self._sockets.under_way(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Emits what waited long enough."""

@@ -54,6 +54,10 @@ class WebSocket(Protocol):
         self._carrier.counters.gap_bytes -= spared
         self._carrier.counters.spared_bytes += spared
 
+    def under_way(self, ktime_ns: int) -> list[Exchange]:
+        """The session, unless it is over."""
+        return self._telling.so_far(ktime_ns)
+
     def end(self, direction: Direction, ktime_ns: int) -> None:
         """A stream ended in order; the session ends with its connection."""
 

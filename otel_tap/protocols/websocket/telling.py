@@ -100,14 +100,21 @@ class Telling:
         else:
             self._finish(ktime_ns, error)
 
+    def so_far(self, ktime_ns: int) -> list[Exchange]:
+        """The session as it is now, if it is not over."""
+        return [] if self.over else [self._exchange(self._session(), ktime_ns, ktime_ns, None)]
+
     def _finish(self, ktime_ns: int, error: ExchangeError | None) -> None:
         self.over = True
+        self._carrier.counters.websocket_sessions += 1
+        self._carrier.counters.skipped_bytes += self._reader.skipped_bytes
+        self._carrier.deliver(self._exchange(self._session(), self._end_ns, ktime_ns, error))
+
+    def _session(self) -> Session:
         frames = self._reader.frames
         closed_by_client = frames.closed_by_client
         code, reason = frames.close()
-        self._carrier.counters.websocket_sessions += 1
-        self._carrier.counters.skipped_bytes += self._reader.skipped_bytes
-        session = Session(
+        return Session(
             frames.flow(client=self._client),
             frames.flow(client=not self._client),
             self._agreed.subprotocol,
@@ -116,7 +123,6 @@ class Telling:
             reason,
             None if closed_by_client is None else closed_by_client == self._client,
         )
-        self._tell(session, self._end_ns, ktime_ns, error)
 
     def _message(
         self,
@@ -130,33 +136,31 @@ class Telling:
         self._carrier.counters.websocket_messages += 1
         message = Message(by_client == self._client, text, compressed, number, body, start_ns)
         now_ns = self._reader.frames.now_ns
-        self._tell(message, now_ns, now_ns, None)
+        self._carrier.deliver(self._exchange(message, now_ns, now_ns, None))
 
-    def _tell(
+    def _exchange(
         self,
         what: Session | Message,
         end_ns: int,
         now_ns: int,
         error: ExchangeError | None,
-    ) -> None:
+    ) -> Exchange:
         handshake = self._handshake
-        self._carrier.deliver(
-            Exchange(
-                handshake.role,
-                self._carrier.connection,
-                handshake.tid,
-                self._request,
-                self._response,
-                handshake.start_ktime_ns,
-                handshake.request_end_ktime_ns,
-                handshake.response_start_ktime_ns,
-                max(handshake.start_ktime_ns, end_ns),
-                now_ns,
-                handshake.reused,
-                handshake.position,
-                error,
-                websocket=what,
-            )
+        return Exchange(
+            handshake.role,
+            self._carrier.connection,
+            handshake.tid,
+            self._request,
+            self._response,
+            handshake.start_ktime_ns,
+            handshake.request_end_ktime_ns,
+            handshake.response_start_ktime_ns,
+            max(handshake.start_ktime_ns, end_ns),
+            now_ns,
+            handshake.reused,
+            handshake.position,
+            error,
+            websocket=what,
         )
 
 
