@@ -105,7 +105,7 @@ class Rpc:
 
     method: Final[bytes]  # "package.Service/Method"; UNKNOWN when it cannot be known
     web: Final[bool]  # gRPC-Web
-    status: Final[int | None]  # grpc-status; None: none was seen
+    status: Final[int | None]  # grpc-status, or what a reset proves; None: not known
     timeout_ns: Final[int | None]  # the caller's deadline, as it was sent
     request_messages: Final[int | None]  # whole ones
     request_message_bytes: Final[int | None]  # without their prefixes, as compressed

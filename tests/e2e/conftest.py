@@ -148,6 +148,16 @@ class Tap:
         ]
 
 
+def losses(tap: Tap) -> dict[tuple[str, str | None], float]:
+    """Whatever the agent says, in its last metrics, to have lost, shed, dropped or given up."""
+    wanted = ("lost", "shed", "dropped", "opaque")
+    return {
+        (point.name, str(point.attributes.get("otel_tap.reason"))): point.value
+        for point in tap.receiver.points
+        if any(word in point.name for word in wanted)
+    }
+
+
 @pytest.fixture
 def world_readable() -> Iterator[Path]:
     """A folder that a server which gave up its rights can read."""

@@ -12,7 +12,7 @@ import pytest
 
 from otel_tap.demo import server as demo
 from otel_tap.demo.server import Nginx
-from tests.e2e.conftest import PATIENCE, Tap
+from tests.e2e.conftest import PATIENCE, Tap, losses
 
 SERVER, CLIENT = 2, 3
 
@@ -117,16 +117,6 @@ def accounted(folder: Path) -> Counter[tuple[str, int, int, str]]:
         method, status, size, path = line.split()
         rows[method, int(status), int(size), path] += 1
     return rows
-
-
-def losses(tap: Tap) -> dict[tuple[str, str | None], float]:
-    """Whatever the agent says, in its last metrics, to have lost, shed, dropped or given up."""
-    wanted = ("lost", "shed", "dropped", "opaque")
-    return {
-        (point.name, str(point.attributes.get("otel_tap.reason"))): point.value
-        for point in tap.receiver.points
-        if any(word in point.name for word in wanted)
-    }
 
 
 def test_fifty_thousand_requests_of_h2load_are_told_to_the_byte_at_both_ends(nginx2, tmp_path):

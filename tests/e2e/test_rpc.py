@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from otel_tap.demo.server import Nginx
-from tests.e2e.conftest import PROGRAMS, Tap
+from otel_tap.receiver import ReceivedSpan
+from tests.e2e.conftest import PATIENCE, PROGRAMS, Tap, losses
 
 SERVER, CLIENT = 2, 3
 
@@ -55,6 +58,87 @@ def test_calls_have_their_names_counts_and_status_at_both_ends():
         # Who gave it up first, and whether the server's word was still read, is a race.
         told = spans["pkg.Greeter/Slow"].attributes
         assert told["error.type"] in ("DEADLINE_EXCEEDED", "CANCELLED", "cancelled")
+
+
+Row = tuple[str, str | None, int, int]
+
+
+def account(said: str) -> Counter[Row]:
+    """Method, status, messages of the request and of the response: of how many calls."""
+    rows: Counter[Row] = Counter()
+    for method, status, asked, answered, count in json.loads(said):
+        rows[method, status, asked, answered] = count
+    return rows
+
+
+PACKAGE = "load.Calls/"
+LEFT = ("Slow", "SlowDown", "SlowUp", "Leave", "LeaveDown", "LeaveBoth")
+FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+
+
+def row(span: ReceivedSpan) -> Row:
+    """What a span tells, as an account would; a stream that was cancelled is a call that was."""
+    told = span.attributes
+    assert told["rpc.system.name"] == "grpc"
+    assert span.name == told["rpc.method"]
+    assert not [name for name in told if name.startswith("otel_tap.capture.")]
+    method = span.name.removeprefix(PACKAGE)
+    status = told.get("rpc.response.status_code")
+    seconds = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
+    timeout = told["otel_tap.rpc.timeout"]
+    if status is None:
+        assert told["error.type"] == "cancelled"
+        assert seconds < timeout
+        status = "CANCELLED"
+    else:
+        failed = status != "OK" if span.kind == CLIENT else status in FAULTS
+        assert told.get("error.type") == (status if failed else None)
+        if status == "DEADLINE_EXCEEDED" and method != "Fail":
+            assert 0.99 * timeout < seconds < timeout + 1
+    assert (span.status_code == 2) == ("error.type" in told)
+    asked, answered = (told[f"otel_tap.rpc.{side}.messages"] for side in ("request", "response"))
+    return method, status, asked, answered
+
+
+def test_ten_thousand_calls_of_every_kind_are_told_as_either_end_counted_them():
+    program = [sys.executable, PROGRAMS / "grpc_load.py"]
+    with (
+        Tap(environment={"OTEL_LOGS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "500"}) as tap,
+        subprocess.Popen(
+            [*program, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        ) as server,
+    ):  # fmt: skip
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        # Paced: the agent shares two processors with both ends.
+        client = subprocess.run(
+            [*program, "call", str(port), "320"],
+            stdout=subprocess.PIPE, text=True, check=True, timeout=120 * PATIENCE,
+        )  # fmt: skip
+        said = server.communicate("", 30 * PATIENCE)[0]
+        counted = {CLIENT: account(client.stdout), SERVER: account(said)}
+        tap.wait_for(lambda: len(tap.receiver.spans), 20_000, 30)
+        assert tap.stop() == 0
+        ends = {kind: tap.spans(port, kind) for kind in (CLIENT, SERVER)}
+        lost = losses(tap)
+    assert {name: count for name, count in lost.items() if count} == {}, tap.stderr
+
+    assert counted[CLIENT].total() == counted[SERVER].total() == 10_000
+    assert len({row[:2] for row in counted[CLIENT]}) == 30
+    told = {kind: Counter(map(row, spans)) for kind, spans in ends.items()}
+    assert told[CLIENT] == counted[CLIENT]
+    # A server cannot know why it was left, but by its own clock: there a deadline seems longer if
+    # the head was read late.
+    for method, status, _, _ in told[SERVER]:
+        if method in LEFT:
+            assert status in ("CANCELLED", "DEADLINE_EXCEEDED" if "Slow" in method else "")
+    assert counted[SERVER] == Counter(
+        (method, None if method in LEFT else status, asked, answered)
+        for method, status, asked, answered in told[SERVER].elements()
+    )
+    assert {span.parent_span_id for span in ends[SERVER]} == {span.span_id for span in ends[CLIENT]}
+    assert len({span.span_id for span in ends[CLIENT] + ends[SERVER]}) == 20_000
 
 
 @pytest.fixture

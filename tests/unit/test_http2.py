@@ -212,6 +212,7 @@ def test_what_the_server_did_not_begin_with_is_refused_when_it_goes_away():
     wire.response(frame(7, 0, 0, b"\x00\x00\x00\x01" + b"\x00" * 4))
     (refused,) = wire.exchanges
     assert (refused.position.offset, refused.error) == (3, ExchangeError.REFUSED)
+    assert refused.end_ktime_ns == wire.now  # the frame that refused it is its last
     wire.response(frame(1, 5, 1, OK))
     assert wire.exchanges[1].error is None
 

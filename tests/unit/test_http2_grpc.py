@@ -77,6 +77,87 @@ def test_a_call_that_the_client_gives_up_has_no_status():
     assert (exchange.rpc.request_messages, exchange.rpc.response_messages) == (1, 1)
 
 
+def cancelled(
+    after_ms: int,
+    timeout: bytes = b"250m",
+    *,
+    by_client: bool = True,
+    code: int = 8,
+    wire: Wire | None = None,
+    lost: int = 0,
+) -> Any:
+    """A call that is reset so long after its head, before a status."""
+    head = [*CALL[:-1], (b"grpc-timeout", timeout)]
+    talk = Talk().begun().request(1, head, message(b"ask"), ends=False)
+    wire = play(talk, (wire or Wire()).opened())
+    if lost:
+        wire.response(b"", lost=lost)
+    wire.later((after_ms - 2 - bool(lost)) * 1_000_000)  # each call takes one
+    reset = frame(3, 0, 1, code.to_bytes(4))
+    (wire.request if by_client else wire.response)(reset)
+    (exchange,) = wire.exchanges
+    assert exchange.end_ktime_ns - exchange.start_ktime_ns == after_ms * 1_000_000
+    return exchange
+
+
+@pytest.mark.parametrize("client", [True, False])
+@pytest.mark.parametrize("by_client", [True, False])
+def test_a_call_cancelled_behind_its_deadline_exceeded_it(client, by_client):
+    exchange = cancelled(250, by_client=by_client, wire=Wire(client=client))
+    assert exchange.error is ExchangeError.CANCELLED
+    assert exchange.rpc.status == 4
+    early = cancelled(249, by_client=by_client, wire=Wire(client=client))
+    assert early.error is ExchangeError.CANCELLED
+    assert early.rpc.status is None
+
+
+@pytest.mark.parametrize(
+    ("timeout", "shortest"),
+    [
+        (b"1S", 1000),
+        (b"1010m", 1001),  # three digits: more may have been rounded away
+        (b"2350m", 2341),
+        (b"2351m", 2351),
+        (b"2350001u", 2351),
+        (b"5S", 4991),
+        (b"10S", 9991),
+        (b"12300m", 12_201),
+        (b"12350m", 12_350),
+    ],
+)
+def test_a_deadline_may_have_been_rounded_up_when_it_was_sent(timeout, shortest):
+    patient = Wire(idle_timeout_ns=100_000_000_000)
+    assert cancelled(shortest, timeout, wire=patient).rpc.status == 4
+    patient = Wire(idle_timeout_ns=100_000_000_000)
+    assert cancelled(shortest - 1, timeout, wire=patient).rpc.status is None
+
+
+def test_a_cancelled_call_without_a_deadline_has_no_status():
+    talk = Talk().begun().request(1, CALL[:-1], message(b"ask"), ends=False)
+    wire = play(talk, Wire().opened()).later(300_000_000)
+    wire.request(frame(3, 0, 1, b"\0\0\0\x08"))
+    assert wire.exchanges[0].rpc.status is None
+
+
+def test_what_else_happens_behind_a_deadline_does_not_prove_it_exceeded():
+    assert cancelled(300, code=2).rpc.status is None  # INTERNAL_ERROR
+    assert cancelled(300, code=7).rpc.status is None  # REFUSED_STREAM
+    assert cancelled(300, lost=50).rpc.status is None  # a status may have been among them
+
+
+def test_a_status_that_moved_is_not_replaced_by_a_deadline():
+    talk = Talk().begun().request(1, CALL, message(b"ask"), ends=False)
+    talk.response(1, [*ANSWER, (b"grpc-status", b"9")], None, ends=False)
+    wire = play(talk, Wire().opened()).later(300_000_000)
+    wire.request(frame(3, 0, 1, b"\0\0\0\x08"))
+    assert wire.exchanges[0].rpc.status == 9
+    talk = Talk().begun().request(1, CALL, message(b"ask"), ends=False)
+    talk.response(1, ANSWER, message(b"all"), [(b"no-status", b"")])
+    wire = play(talk, Wire().opened()).later(300_000_000)
+    wire.request(frame(3, 0, 1, b"\0\0\0\x08"))
+    assert wire.exchanges[0].rpc.status is None
+
+
 @pytest.mark.parametrize("status", [b"", b"x", b"-1", b"100", b"\xb2"])
 def test_a_status_that_is_no_number_is_no_status(status):
     assert one_call(b"", b"", status).rpc.status is None

@@ -36,6 +36,8 @@ _STATUS_LINE: Final = re.compile(
     rb"(?:^|\n)grpc-status:[ \t]*([0-9]{1,2})[ \t]*(?:\r?\n|$)", re.IGNORECASE
 )
 
+_DEADLINE_EXCEEDED: Final = 4
+
 PLAIN: Final = 0
 WEB: Final = 1
 WEB_TEXT: Final = 2
@@ -196,19 +198,30 @@ def call(
     response_trailers: tuple[Field, ...],
     sent: Messages | None,
     got: Messages | None,
+    cancelled_after_ns: int | None = None,
 ) -> Rpc:
-    """The call that an exchange was. `target` is None when the request is not known."""
+    """The call that an exchange was. `target` is None when the request is not known.
+
+    `cancelled_after_ns`: one end cancelled it, so long after it began, before a status moved. No
+    status moves then: each end makes its own, of CANCEL behind the deadline DEADLINE_EXCEEDED, as
+    libraries of gRPC do when they read one. One before the deadline can have other reasons than
+    the caller's wish (a message that is too large), so it is not told as a status.
+    """
     sent_exact = sent is not None and sent.exact
     got_exact = got is not None and got.exact
     method = UNKNOWN
     if target is not None:
         # A query has no place in it, and may hold a secret.
         method = target.partition(b"?")[0].removeprefix(b"/") or UNKNOWN
+    status = _status(response_fields, response_trailers, got)
+    timeout_ns = _timeout_ns(request_fields)
+    if status is None and cancelled_after_ns is not None and timeout_ns is not None:
+        status = _DEADLINE_EXCEEDED if cancelled_after_ns >= _at_least_ns(timeout_ns) else None
     return Rpc(
         method,
         kind != PLAIN,
-        _status(response_fields, response_trailers, got),
-        _timeout_ns(request_fields),
+        status,
+        timeout_ns,
         sent.count if sent is not None and sent_exact else None,
         sent.size if sent is not None and sent_exact else None,
         got.count if got is not None and got_exact else None,
@@ -232,3 +245,17 @@ def _timeout_ns(fields: tuple[Field, ...]) -> int | None:
     value = field_value(fields, b"grpc-timeout")
     match = None if value is None else _TIMEOUT.fullmatch(value)
     return None if match is None else int(match[1]) * _UNITS_NS[match[2]]
+
+
+def _at_least_ns(timeout_ns: int) -> int:
+    """The shortest deadline that is sent as this timeout.
+
+    Libraries round up. The core of gRPC (C++, Python, Ruby, PHP) sends whole milliseconds, and
+    above a second three digits of them: 2347 ms are "2350m". Others send what has more digits.
+    """
+    step_ns = 1_000_000
+    while timeout_ns > 1000 * step_ns:
+        step_ns *= 10
+    if step_ns == 1_000_000 or timeout_ns % step_ns:
+        return timeout_ns
+    return timeout_ns - step_ns + 1_000_000

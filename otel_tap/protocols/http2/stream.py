@@ -168,6 +168,7 @@ class Stream:
     __slots__ = (
         "_adopted",
         "asked",
+        "ended_ns",
         "error",
         "first",
         "grpc",
@@ -199,6 +200,7 @@ class Stream:
         self.status = UNKNOWN_STATUS
         self.interim: tuple[int, ...] = ()
         self.error: ExchangeError | None = None
+        self.ended_ns = 0  # when a frame took it back, which is the last of it then
         self.grpc: int | None = None
         self.asked: Asked | None = None  # its request asks for a WebSocket
         self.read: ReadExchange | None = None  # who reads its contents
@@ -383,12 +385,19 @@ class Stream:
         """The call that it carries, if it is one."""
         if self.grpc is None:
             return None
+        cancelled_after_ns = None
+        response = self.response
+        # What passed unseen could have been a status.
+        in_sight = response.state != OVER and not response.hidden
+        if self.error is ExchangeError.CANCELLED and self.ended_ns and in_sight:
+            cancelled_after_ns = self.ended_ns - self.start_ns
         return grpc.call(
             self.grpc,
             self.target if self.request.known else None,
             self.request.fields,
-            self.response.fields,
-            self.response.trailers,
+            response.fields,
+            response.trailers,
             self.request.messages,
-            self.response.messages,
+            response.messages,
+            cancelled_after_ns,
         )

@@ -189,7 +189,7 @@ class Streams:
             stream.released = True
             stream.touched_ns = self.now_ns
             return
-        self._touch_end(stream)
+        stream.ended_ns = self.now_ns
         self._emit(stream)
 
     def refuse_beyond(self, last: int) -> None:
@@ -197,6 +197,7 @@ class Streams:
         for stream in list(self._open.values()):
             if stream.number > last and stream.number & 1:
                 stream.error = ExchangeError.REFUSED
+                stream.ended_ns = self.now_ns
                 self._emit(stream)
 
     def hide(self, side: int) -> None:
@@ -344,11 +345,6 @@ class Streams:
         if ended:
             self._sockets.end(REQUESTS, number, self.now_ns)
 
-    def _touch_end(self, stream: Stream) -> None:
-        for half in (stream.request, stream.response):
-            if half.state == UNDER_WAY:
-                half.end_ns = self.now_ns
-
     # Emission.
 
     def _emit(self, stream: Stream) -> Exchange | None:
@@ -392,7 +388,7 @@ class Streams:
             start_ns,
             sent.end_ns if request is not None else 0,
             got.begin_ns if response is not None else 0,
-            max(start_ns, sent.end_ns, got.end_ns),
+            max(start_ns, sent.end_ns, got.end_ns, stream.ended_ns),
             self.now_ns,
             not stream.first or not connection.from_start,
             Position("h2", stream.number),
