@@ -102,8 +102,9 @@ def row(span: ReceivedSpan) -> Row:
 
 def test_ten_thousand_calls_of_every_kind_are_told_as_either_end_counted_them():
     program = [sys.executable, PROGRAMS / "grpc_load.py"]
+    environment = {"OTEL_LOGS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "500"}
     with (
-        Tap(environment={"OTEL_LOGS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "500"}) as tap,
+        Tap(environment=environment) as tap,
         subprocess.Popen(
             [*program, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
