@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILA
 
 def row(span: ReceivedSpan) -> Row:
     """What a span tells, as an account would; a stream that was cancelled is a call that was."""
-    told = span.attributes
+    told: dict[str, Any] = span.attributes
     assert told["rpc.system.name"] == "grpc"
     assert span.name == told["rpc.method"]
     assert not [name for name in told if name.startswith("otel_tap.capture.")]
@@ -101,9 +102,10 @@ def row(span: ReceivedSpan) -> Row:
 
 
 def test_ten_thousand_calls_of_every_kind_are_told_as_either_end_counted_them():
-    program = [sys.executable, PROGRAMS / "grpc_load.py"]
+    program = [sys.executable, str(PROGRAMS / "grpc_load.py")]
+    environment = {"OTEL_LOGS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "500"}
     with (
-        Tap(environment={"OTEL_LOGS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "500"}) as tap,
+        Tap(environment=environment) as tap,
         subprocess.Popen(
             [*program, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
