@@ -42,6 +42,11 @@ BCC_CANNOT = {
     "test_asyncio_sessions_have_their_true_peer_and_are_linked": _UNJOINED,
     "test_node_whose_openssl_is_inside_the_binary_is_tapped_at_both_ends": _UNJOINED,
     "test_a_request_out_of_a_container_names_that_container": _UNJOINED,
+    "test_both_ends_of_requests_by_curl_are_spans_of_one_trace_each": _UNJOINED,
+    "test_prior_knowledge_is_recognised_at_both_ends": _UNJOINED,
+    "test_concurrent_streams_of_h2load_are_all_there_at_both_ends": _UNJOINED,
+    "test_fifty_thousand_requests_of_h2load_are_told_to_the_byte_at_both_ends": _UNJOINED,
+    "test_a_replay_says_the_same_as_the_agent_said": _UNJOINED,
     "test_a_thousand_requests_of_every_shape_are_one_span_per_end": (
         "loader bcc sees no reset that no call reports; test_bcc.py compares the rest"
     ),
@@ -71,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/e2e/" in str(item.path):
             item.add_marker("ebpf")
-            if LOADER == "bcc" and item.path.name == "test_tap.py" and item.name in BCC_CANNOT:
+            if LOADER == "bcc" and item.name in BCC_CANNOT:
                 item.add_marker(pytest.mark.skip(reason=BCC_CANNOT[item.name]))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=f"probes cannot be loaded here: {reason}"))
