@@ -333,10 +333,12 @@ class Agent:
             time.sleep(_SINK_WAIT_S)
             return
         events = self._source.read()
-        if self._player is None:
+        if self._live is not None:
             self._handle(events)
-            self._now = time.monotonic_ns()
-        else:
+            # Who waits for an event waits until it would have been seen: under load the ring is
+            # behind the clock.
+            self._now = self._live.seen_ktime_ns
+        elif self._player is not None:
             self._play(events)
             self._now = max(self._now, self._player.ktime_ns)
         self._tick()

@@ -39,6 +39,11 @@ class HostSource(EventSource, Protocol):
         ...
 
     @property
+    def seen_ktime_ns(self) -> int:
+        """What happened before that was handed out."""
+        ...
+
+    @property
     def captured(self) -> tuple[int, int]:
         """(events, bytes) that the kernel side sent."""
         ...

@@ -66,6 +66,7 @@ class LiveSource:
         self._next_loss_look = 0.0
         self._overload = Overload()
         self._fill = 0.0
+        self._seen_ktime_ns = 0
         self._checks = SelfChecks()
         self.taps = LibraryTaps(
             self._kernel, self._checks, report, pids=pids if _are_there(pids) else ()
@@ -123,11 +124,16 @@ class LiveSource:
 
     def _drain(self) -> int:
         decode = decode_at if self._tee is None else self._decode_and_tee
+        begun_ns = time.monotonic_ns()
         with self._checks.lock:
             self._batch = self._kernel.ring.drain(decode, _BATCH)
             taken = len(self._batch)
             if self._checks.busy:
                 self._batch = self._checks.take(self._batch)
+        if taken < _BATCH:
+            self._seen_ktime_ns = begun_ns
+        elif self._batch:
+            self._seen_ktime_ns = max(self._seen_ktime_ns, self._batch[-1].ktime_ns)
         for event in self._batch:
             if type(event) is ProcessStarted and event.filename:
                 self._discovery.process_started(event.tgid)
@@ -179,6 +185,11 @@ class LiveSource:
     def want(self, tgid: int, *, wanted: bool) -> None:
         """Whether bytes of this process are wanted; forgotten when it executes a program."""
         self._kernel.want(tgid, wanted=wanted)
+
+    @property
+    def seen_ktime_ns(self) -> int:
+        """What happened before that was handed out: more may wait in the ring."""
+        return self._seen_ktime_ns
 
     @property
     def captured(self) -> tuple[int, int]:

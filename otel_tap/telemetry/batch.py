@@ -26,8 +26,8 @@ _SCHEMA_URL: Final = field(b"\x1a", names.SCHEMA_URL.encode())
 _GROUP_OVERHEAD: Final = len(_SCOPE) + 2 * len(_SCHEMA_URL) + 32
 
 
-# The client's end of a connection can be announced after the server's first exchange is over: its
-# call returns late. So a connection's first server exchange waits for it.
+# The client's end of a connection can be announced after the server's first exchanges are over: its
+# call returns late. So a connection's first server exchanges wait for it.
 _SETTLE_NS: Final = 100_000_000
 _MAX_SETTLED: Final = 65536
 
@@ -89,28 +89,32 @@ class Batcher:
         self._logs = _Group(Signal.LOGS)
         self._due_ktime_ns = 0
         self._waiting: deque[tuple[int, Exchange, Origin]] = deque()
-        self._settled: dict[int, None] = {}
+        self._settled: dict[int, int] = {}  # when each connection's exchanges wait no more; 0: now
         self.failures = 0  # exchanges that could not be encoded: a defect, counted and left out
 
     def add(self, exchange: Exchange, origin: Origin) -> None:
         """One finished exchange; the encoder redacts what it takes of it."""
         if (
             exchange.role is _SERVER
-            and exchange.connection.connection_id not in self._settled
-            and not self._settle(exchange)
+            and self._settled.get(exchange.connection.connection_id) != 0
+            and (due := self._settle(exchange))
         ):
-            due = exchange.observed_ktime_ns + _SETTLE_NS
             self._waiting.append((due, exchange, origin))
         else:
             self._add(exchange, origin)
 
-    def _settle(self, exchange: Exchange) -> bool:
-        """Whether it is known if the client's end is tapped here, at a first exchange."""
+    def _settle(self, exchange: Exchange) -> int:
+        """Until when it is to wait for the client's end; 0: that one is known."""
         connection = exchange.connection
-        if len(self._settled) >= _MAX_SETTLED:
-            del self._settled[next(iter(self._settled))]
-        self._settled[connection.connection_id] = None
-        return self._encoder.knows_client_of(connection)
+        due = self._settled.get(connection.connection_id)
+        if due is None:
+            if len(self._settled) >= _MAX_SETTLED:
+                del self._settled[next(iter(self._settled))]
+            due = exchange.observed_ktime_ns + _SETTLE_NS
+        if self._encoder.knows_client_of(connection):
+            due = 0
+        self._settled[connection.connection_id] = due
+        return due
 
     def _add(self, exchange: Exchange, origin: Origin) -> None:
         try:
@@ -157,6 +161,7 @@ class Batcher:
         waiting = self._waiting
         while waiting and ktime_ns >= waiting[0][0]:
             _, exchange, origin = waiting.popleft()
+            self._settled[exchange.connection.connection_id] = 0
             self._add(exchange, origin)
         if self._due_ktime_ns and ktime_ns >= self._due_ktime_ns:
             self._send_all()

@@ -196,12 +196,28 @@ def test_a_server_whose_client_is_known_does_not_wait():
     assert collecting.taken() == [(Signal.TRACES, 1), (Signal.LOGS, 1)]
 
 
-def test_later_exchanges_of_a_server_do_not_wait():
+def test_exchanges_beside_the_first_one_of_a_server_wait_with_it():
+    collecting = Collecting(delay_ns=0)
+    here = at_server(WHOLE)
+    for _ in range(3):  # streams side by side
+        collecting.batcher.add(here, ORIGIN)
+    due = here.observed_ktime_ns + SETTLE_NS
+    collecting.batcher.tick(due - 1)
+    assert collecting.chunks == []
+    collecting.identities.client_ends.add(PLAIN.iss, PLAIN.irs)
+    collecting.batcher.tick(due)
+    spans = all_records(collecting.chunks[0])
+    assert [span.parent_span_id for span in spans] == [records(WHOLE)[0].span_id] * 3
+
+
+def test_exchanges_of_a_server_do_not_wait_once_the_first_one_has():
     collecting = Collecting(delay_ns=0)
     here = at_server(WHOLE)
     collecting.batcher.add(here, ORIGIN)
+    collecting.batcher.tick(here.observed_ktime_ns + SETTLE_NS)
+    assert collecting.taken() == [(Signal.TRACES, 1), (Signal.LOGS, 1)]
     collecting.batcher.add(here, ORIGIN)
-    collecting.batcher.tick(here.observed_ktime_ns)
+    collecting.batcher.tick(here.observed_ktime_ns + SETTLE_NS)
     assert collecting.taken() == [(Signal.TRACES, 1), (Signal.LOGS, 1)]
 
 

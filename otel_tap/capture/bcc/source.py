@@ -167,6 +167,7 @@ class BccSource:
         self._processes = Processes()
         self._completion = Completion(self._processes, self._kernel.life_of, self._kernel.mute)
         self._report = report
+        self._seen_ktime_ns = 0
         self._empty_looks = 0
         self._lost: dict[LossReason, tuple[int, int]] = {}
         self._next_loss_look = 0.0
@@ -222,7 +223,12 @@ class BccSource:
             )
 
     def _drain(self) -> tuple[int, list[Event]]:
+        begun_ns = time.monotonic_ns()
         raw = self._kernel.ring.drain(decode_at, _BATCH)
+        if len(raw) < _BATCH:
+            self._seen_ktime_ns = begun_ns
+        else:
+            self._seen_ktime_ns = max(self._seen_ktime_ns, raw[-1].ktime_ns)
         events = self._completion.complete(raw)
         for event in events:
             if type(event) is ProcessStarted and event.filename:
@@ -253,6 +259,11 @@ class BccSource:
     def want(self, tgid: int, *, wanted: bool) -> None:
         """Whether bytes of this process are wanted; forgotten when it executes a program."""
         self._kernel.want(tgid, wanted=wanted)
+
+    @property
+    def seen_ktime_ns(self) -> int:
+        """What happened before that was handed out: more may wait in the ring."""
+        return self._seen_ktime_ns
 
     @property
     def captured(self) -> tuple[int, int]:
