@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,8 @@ def start_fake(*arguments, cwd=None, stdin=subprocess.DEVNULL, stdout=subprocess
         text=True,
         env=ENVIRONMENT | environ,
         cwd=cwd,
+        # Under nohup we ignore it, and a child that inherits that goes on doing so.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
