@@ -29,6 +29,7 @@ from otel_tap.events import NOT_WANTED, Direction, Event, EventSource, LossReaso
 from otel_tap.exchange import Exchange
 from otel_tap.filters import ExchangeFilter
 from otel_tap.genai import GenAiRules
+from otel_tap.heap import keep_large_blocks_apart
 from otel_tap.origin import Host, Origin
 from otel_tap.own_metrics import OwnMetrics, interval_ms
 from otel_tap.pipeline import OriginLookup, Pipeline, Take
@@ -195,6 +196,7 @@ class Agent:
         Raises HostError, RightsError, CaptureError or ConfigError when that cannot be done; nothing
         is left attached then.
         """
+        keep_large_blocks_apart()
         origins: OriginLookup
         if self._replay is not None:
             recorded = self._recorded = RecordedSource(self._replay)
