@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from otel_tap._version import __version__
@@ -35,41 +35,36 @@ _MAX_SETTLED: Final = 65536
 _SERVER: Final = Role.SERVER
 
 
-class _Group:
-    """Records of one signal that wait, by Resource."""
+class _Waiting:
+    """Encoded records of one process that wait."""
 
-    __slots__ = ("by_resource", "count", "records", "resource", "signal", "size")
+    __slots__ = ("logs", "spans")
 
-    def __init__(self, signal: Signal) -> None:
-        self.signal = signal
-        self.by_resource: dict[bytes, list[bytes]] = {}
-        self.resource = b""  # of the last record; `records` are its
-        self.records: list[bytes] = []
-        self.count = 0
-        self.size = 0
+    def __init__(self) -> None:
+        self.spans: list[bytes] = []
+        self.logs: list[bytes] = []
 
-    def take(self) -> bytes:
-        """Everything as one request; ResourceSpans and ResourceLogs have the same numbers."""
-        # Joined once: records are copied here, and nowhere else.
-        pieces: list[bytes] = []
-        for resource, records in self.by_resource.items():
-            size = len(_SCOPE) + sum(map(len, records)) + len(_SCHEMA_URL)
-            scope = b"\x12" + varint(size)
-            size += len(resource) + len(scope) + len(_SCHEMA_URL)
-            pieces += (b"\x0a" + varint(size), resource, scope, _SCOPE)
-            pieces += records
-            pieces += (_SCHEMA_URL, _SCHEMA_URL)
-        request = b"".join(pieces)
-        self.by_resource.clear()
-        self.resource = b""
-        self.count = self.size = 0
-        return request
+
+def _request(groups: Sequence[tuple[bytes, list[bytes]]]) -> bytes:
+    """Records by Resource as one request; ResourceSpans and ResourceLogs have the same numbers."""
+    # Joined once: records are copied here, and nowhere else.
+    pieces: list[bytes] = []
+    for resource, records in groups:
+        size = len(_SCOPE) + sum(map(len, records)) + len(_SCHEMA_URL)
+        scope = b"\x12" + varint(size)
+        size += len(resource) + len(scope) + len(_SCHEMA_URL)
+        pieces += (b"\x0a" + varint(size), resource, scope, _SCOPE)
+        pieces += records
+        pieces += (_SCHEMA_URL, _SCHEMA_URL)
+    return b"".join(pieces)
 
 
 class Batcher:
     """Collects records and hands over chunks: when one is full, or after `delay_ns`.
 
-    `hand_over` gets each chunk; it must not block. One instance serves one thread.
+    Spans and log records go at the same time: after `max_records` exchanges, or before both
+    together reach `MAX_CHUNK_BYTES`. `hand_over` gets each chunk; it must not block. One instance
+    serves one thread.
     """
 
     def __init__(
@@ -85,8 +80,11 @@ class Batcher:
         self._delay_ns = delay_ns
         self._max_records = max_records
         self._resources = Resources()
-        self._spans = _Group(Signal.TRACES)
-        self._logs = _Group(Signal.LOGS)
+        self._by_resource: dict[bytes, _Waiting] = {}
+        self._origin: Origin | None = None  # of the last exchange, and where its records wait
+        self._of_origin = _Waiting()
+        self._count = 0  # exchanges
+        self._size = 0  # bytes, at most
         self._due_ktime_ns = 0
         self._waiting: deque[tuple[int, Exchange, Origin]] = deque()
         self._settled: dict[int, int] = {}  # when each connection's exchanges wait no more; 0: now
@@ -122,39 +120,48 @@ class Batcher:
         except Exception:  # noqa: BLE001 - what one peer sent must not stop the agent
             self.failures += 1
             return
+        size = len(span) + len(log)
+        if self._size + size > MAX_CHUNK_BYTES and self._count:
+            self._send()
         if not self._due_ktime_ns:
             self._due_ktime_ns = exchange.observed_ktime_ns + self._delay_ns
-        resource = self._resources.of(origin)
+        # Most often it is that of the record before.
+        if origin is not self._origin:
+            size += self._turn_to(origin)
+        waiting = self._of_origin
         if span:
-            self._put(self._spans, resource, span)
+            waiting.spans.append(span)
         if log:
-            self._put(self._logs, resource, log)
+            waiting.logs.append(log)
+        self._size += size
+        self._count += 1
+        if self._count >= self._max_records:
+            self._send()
 
-    def _put(self, group: _Group, resource: bytes, record: bytes) -> None:
-        size = group.size + len(record)
-        count = group.count
-        if size + len(resource) > MAX_CHUNK_BYTES and count:
-            self._send(group)
-            size = len(record)
-            count = 0
-        # Most often it is that of the record before: an object that is known needs no hash.
-        if resource is not group.resource:
-            records = group.by_resource.get(resource)
-            if records is None:
-                records = group.by_resource[resource] = []
-                size += len(resource) + _GROUP_OVERHEAD
-            group.resource = resource
-            group.records = records
-        group.records.append(record)
-        group.size = size
-        group.count = count = count + 1
-        if count >= self._max_records:
-            self._send(group)
+    def _turn_to(self, origin: Origin) -> int:
+        """The records of `origin` come next; how many bytes that adds to what waits."""
+        resource = self._resources.of(origin)
+        waiting = self._by_resource.get(resource)
+        added = 0
+        if waiting is None:
+            waiting = self._by_resource[resource] = _Waiting()
+            added = 2 * (len(resource) + _GROUP_OVERHEAD)
+        self._origin = origin
+        self._of_origin = waiting
+        return added
 
-    def _send(self, group: _Group) -> None:
-        count = group.count
-        if count:
-            self._hand_over(Chunk(group.signal, group.take(), count))
+    def _send(self) -> None:
+        waiting = list(self._by_resource.items())
+        self._by_resource = {}
+        self._origin = None
+        self._count = self._size = self._due_ktime_ns = 0
+        self._hand(Signal.TRACES, [(resource, one.spans) for resource, one in waiting if one.spans])
+        self._hand(Signal.LOGS, [(resource, one.logs) for resource, one in waiting if one.logs])
+
+    def _hand(self, signal: Signal, groups: Sequence[tuple[bytes, list[bytes]]]) -> None:
+        if groups:
+            count = sum(len(records) for _, records in groups)
+            self._hand_over(Chunk(signal, _request(groups), count))
 
     def tick(self, ktime_ns: int) -> None:
         """Time has passed: what has waited long enough goes."""
@@ -164,16 +171,11 @@ class Batcher:
             self._settled[exchange.connection.connection_id] = 0
             self._add(exchange, origin)
         if self._due_ktime_ns and ktime_ns >= self._due_ktime_ns:
-            self._send_all()
+            self._send()
 
     def flush(self) -> None:
         """Everything goes now."""
         while self._waiting:
             _, exchange, origin = self._waiting.popleft()
             self._add(exchange, origin)
-        self._send_all()
-
-    def _send_all(self) -> None:
-        self._due_ktime_ns = 0
-        self._send(self._spans)
-        self._send(self._logs)
+        self._send()

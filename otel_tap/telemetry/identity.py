@@ -17,11 +17,14 @@ from typing import Final
 from otel_tap.exchange import Connection, Exchange, Role
 from otel_tap.messages import Field, field_values
 
-_IDS: Final = rb"-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
-_TRACE_PARENT_00: Final = re.compile(rb"00" + _IDS).fullmatch
 _TRACE_PARENT: Final = re.compile(
-    rb"(?!00|ff)[0-9a-f]{2}" + _IDS + rb"(?:-.*)?", re.DOTALL
+    rb"(?!ff)([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(-.*)?", re.DOTALL
 ).fullmatch
+_TRACE_PARENT_SIZE: Final = 55
+_DASH: Final = 45
+_DASHES: Final = 3
+_NO_TRACE_ID: Final = bytes(16)
+_NO_SPAN_ID: Final = bytes(8)
 _TRACE_STATE: Final = re.compile(rb"[\x20-\x7e]{0,512}")
 _SHARED: Final = struct.Struct(">II4sQ")
 _LONE: Final = struct.Struct(">QQIQ")
@@ -56,12 +59,12 @@ def trace_context(
     parent = first.get(b"traceparent")
     if parent is None:
         return None
-    # What nearly all send, version 00, is read in half of the time of the general form.
-    match = _TRACE_PARENT_00(parent)
-    if match is None:
-        match = _TRACE_PARENT(parent)
-        if match is None:
-            return None
+    plain = _plain(parent)
+    if plain is None:
+        return None
+    trace_id, parent_id = plain[1:17], plain[17:25]
+    if trace_id == _NO_TRACE_ID or parent_id == _NO_SPAN_ID:
+        return None
     # More than one traceparent is invalid, whatever they say.
     if len(first) != len(fields) and len(field_values(fields, b"traceparent")) != 1:
         return None
@@ -70,9 +73,28 @@ def trace_context(
         state = b",".join(field_values(fields, b"tracestate"))
         if not _TRACE_STATE.fullmatch(state):
             state = b""
-    flags = match[3]
-    known_flags = SAMPLED if flags == b"01" else int(flags, 16) & _FLAGS_OF_W3C
-    return unhexlify(match[1]), unhexlify(match[2]), known_flags, state
+    return trace_id, parent_id, plain[25] & _FLAGS_OF_W3C, state
+
+
+def _plain(parent: bytes) -> bytes | None:
+    """Version, trace id, parent id and flags as their 26 bytes, None if they are not spelled so."""
+    # What nearly all send is read without the expression, which takes three times as long.
+    if (
+        len(parent) == _TRACE_PARENT_SIZE
+        and parent.startswith(b"00-")
+        and parent[35] == _DASH == parent[52]
+        and parent.islower()
+    ):
+        digits = parent.replace(b"-", b"")
+        if len(digits) == _TRACE_PARENT_SIZE - _DASHES:
+            try:
+                return unhexlify(digits)
+            except ValueError:
+                return None
+    match = _TRACE_PARENT(parent)
+    if match is None or (match[2] and parent.startswith(b"00")):
+        return None
+    return unhexlify(match[1].replace(b"-", b""))
 
 
 class ClientEnds:

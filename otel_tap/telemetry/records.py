@@ -62,15 +62,8 @@ _CLIENT: Final = Role.CLIENT
 _TRUNCATED: Final = ExchangeError.TRUNCATED
 
 
-# Durations as they are shown.
+# Durations as they are shown, in whole milliseconds.
 _MILLISECONDS: Final = [b"%d ms" % number for number in range(1000)]
-
-
-def _milliseconds(duration_ns: int) -> bytes:
-    """A duration in whole milliseconds, for people."""
-    number = duration_ns // 1_000_000
-    return _MILLISECONDS[number] if number < 1000 else b"%d ms" % number
-
 
 Encoded = tuple[bytes, bytes]
 """A span and a log record as fields of their scope; empty where not asked for."""
@@ -175,7 +168,9 @@ class RecordEncoder:
                 attributes += self._bodies(exchange)
             _, fixed, before, after, last = common
             shown = shown[:_MAX_DISPLAYED]
-            line = b"".join((before, shown, after, _milliseconds(duration_ns), last))
+            took = duration_ns // 1_000_000
+            milliseconds = _MILLISECONDS[took] if took < 1000 else b"%d ms" % took
+            line = b"".join((before, shown, after, milliseconds, last))
             if not line.isascii():
                 line = utf8(line)
             numbers = _LOG_NUMBERS(

@@ -544,6 +544,37 @@ def test_lines_of_sensitive_fields_and_queries_are_in_no_table():
     assert field_value(fields, b"authorization") == b"s3cret"
     assert list(heads._lines) == [b"Accept: */*\r"]
     assert b"s3cret" not in b"".join(heads._names)
+    for name in heads._names.values():
+        assert b"s3cret" not in name.prefix + name.line + name.field[1]
+
+
+def test_what_is_expected_of_a_line_changes_nothing_of_what_it_says():
+    heads = HeadParser()
+    sections = [
+        [b"Host: a\r", b"Accept: x\r", b"Content-Length: 3\r"],
+        [b"Host: a\r", b"Accept: y\r", b"Content-Length: 4\r"],
+        [b"Host:a\r", b"Host: b \r", b"Accept: x\r"],
+        [b"Accept: x\r", b"Accept: \r", b"Accept:x\r", b"Accept-Language: x\r"],
+        [b"Content-Length: 5\r", b"Host : a\r", b"Accept: x\r", b" y\r", b"Accept\r"],
+        [b"Host: a\r", b"Accept: x\r", b"Content-Length: 3\r", b"Content-Length: 4\r"],
+    ]
+    for lines in sections * 3 + sections[::-1]:
+        heads.status_line(b"HTTP/1.1 200 OK\r")
+        fresh = HeadParser()
+        expected = fresh.section(lines, 0, len(lines)), fresh.doubts
+        assert (heads.section(lines, 0, len(lines)), heads.doubts) == expected
+
+
+def test_names_that_were_forgotten_are_not_reachable():
+    heads = HeadParser()
+    for number in range(5_000):
+        heads.section([b"Host: a\r", b"X-%d: a\r" % number, b"Accept: a\r"], 0, 3)
+    reached, name = set(), heads._request
+    while name not in reached:
+        reached.add(name)
+        name = name.next
+    assert len(reached) <= 4
+    assert len(heads._names) <= 1024
 
 
 def test_the_tables_of_lines_and_names_are_bounded():

@@ -5,8 +5,10 @@ it must not know streams, gaps or exchanges. Lenient where most readers are (bar
 where nobody can say which bytes follow, a start line is `Malformed` and a section `BROKEN`. What
 readers may differ about leaves its word in `HeadParser.doubts` (see `ambiguity`).
 
-Equal field lines become one `Field` object through a bounded table. Lines that may hold a secret
-are never in it: not those of sensitive names, and none with a query string.
+Messages resemble each other, so most lines are told without taking them apart: behind each name
+the one that followed it last is expected, with the line that it had, and equal lines become one
+`Field` object through a bounded table. Lines that may hold a secret are never kept: not those of
+sensitive names, and none with a query string.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ _NAME_LIMIT: Final = 1024
 _LINE_LIMIT: Final = 128  # bytes of a line that is kept
 _NEVER: Final = -1
 _CR: Final = 13
+_QUESTION: Final = 63
+_NO_LINE: Final = b"\n"  # is in no line
 _LINES_PER_NAME: Final = 64  # values of names that vary (dates, ids) soon are not kept any more
 _LINES_PER_SECOND: Final = 4  # ... but for a few in each second
 _STATUS_TABLE_LIMIT: Final = 256
@@ -88,12 +92,28 @@ Section = tuple[tuple[Field, ...], int, int, bool]
 
 
 class _Name:
-    __slots__ = ("framing", "name", "room")
+    """A name as it is written, and what is expected of its lines and behind them."""
 
-    def __init__(self, name: bytes, framing: int, room: int) -> None:
+    __slots__ = ("field", "framing", "line", "name", "next", "prefix", "room")
+
+    def __init__(self, name: bytes, framing: int, room: int, prefix: bytes = _NO_LINE) -> None:
         self.name = name
         self.framing = framing
         self.room = room
+        self.prefix = prefix  # of its lines: what stands before the value
+        self.line = _NO_LINE  # the last one that was kept
+        self.field: Field = (name, b"")  # ... and what it says
+        self.next = self  # which name followed last
+
+
+class _Line:
+    """A line in the table."""
+
+    __slots__ = ("field", "name")
+
+    def __init__(self, field: Field, name: _Name) -> None:
+        self.field = field
+        self.name = name
 
 
 _FOLDED: Final = _Name(
@@ -133,11 +153,15 @@ class HeadParser:
     since the last start line.
     """
 
-    __slots__ = ("_lines", "_names", "_statuses", "doubts")
+    __slots__ = ("_before", "_lines", "_names", "_request", "_response", "_statuses", "doubts")
 
     def __init__(self) -> None:
         self.doubts = NO_WORDS
-        self._lines: dict[bytes, Field] = {}
+        # What stands before the first field, for it to be expected.
+        self._request = _Name(b"", _FRAMING_NONE, _NEVER)
+        self._response = _Name(b"", _FRAMING_NONE, _NEVER)
+        self._before = self._request
+        self._lines: dict[bytes, _Line] = {}
         self._names: dict[bytes, _Name] = {}
         self._statuses: dict[bytes, tuple[int, bytes, str]] = {}
 
@@ -154,6 +178,7 @@ class HeadParser:
     def request_line(self, line: bytes) -> tuple[bytes, bytes, str]:
         """Method, target and version of a request line without its LF."""
         self.doubts = NO_WORDS
+        self._before = self._request
         parts = line.split(b" ")
         if len(parts) == 3 and parts[2] == b"HTTP/1.1\r" and parts[0] in _METHODS:
             target = parts[1]
@@ -182,6 +207,7 @@ class HeadParser:
     def status_line(self, line: bytes) -> tuple[int, bytes, str]:
         """Status, reason and version of a status line without its LF."""
         self.doubts = NO_WORDS
+        self._before = self._response
         known = self._statuses.get(line)
         if known is not None:
             return known
@@ -200,6 +226,7 @@ class HeadParser:
     def trailers(self, lines: list[bytes], end: int) -> tuple[tuple[Field, ...], bool]:
         """The trailer fields `lines[:end]`, which frame nothing; and whether a line is no field."""
         self.doubts = NO_WORDS
+        self._before = _Name(b"", _FRAMING_NONE, _NEVER)
         fields, length, _, _ = self.section(lines, 0, end)
         if any(_framing_of(name) in (_FRAMING_LENGTH, _FRAMING_CODING) for name, _ in fields):
             self.doubts = tuple(word for word in self.doubts if word not in _FRAMING_WORDS)
@@ -208,27 +235,39 @@ class HeadParser:
 
     def section(self, lines: list[bytes], start: int, end: int) -> Section:
         """The field lines `lines[start:end]`, each without its LF."""
-        # Any: of a known tuple, mypyc would take the parts and make a new one.
-        known: dict[bytes, Any] = self._lines
+        known = self._lines
         names = self._names
-        fields: list[Any] = []
+        before = self._before
+        fields: list[Any] = []  # Any: of a known tuple, mypyc would take the parts and make one
         length = NO_LENGTH
         codings = b""
         upgrade = False
         for line in lines[start:end]:
-            field = known.get(line)
-            if field is not None:
-                fields.append(field)
+            entry = before.next
+            if line == entry.line:
+                fields.append(entry.field)
+                before = entry
                 continue
-            raw_name, colon, value = line.partition(b":")
-            entry = names.get(raw_name)
-            if entry is None or not colon:
-                entry = self._other_line(fields, line, raw_name, colon, length)
-                if entry is None:
-                    length = _BROKEN_LINE
+            if line.startswith(entry.prefix):
+                value = line[len(entry.prefix) :]
+            else:
+                met = known.get(line)
+                if met is not None:
+                    fields.append(met.field)
+                    before.next = met.name
+                    before = met.name
                     continue
-                if entry is _FOLDED:
-                    continue
+                raw_name, colon, value = line.partition(b":")
+                named = names.get(raw_name)
+                if named is None or not colon:
+                    named = self._other_line(fields, line, raw_name, colon, length)
+                    if named is None:
+                        length = _BROKEN_LINE
+                        continue
+                    if named is _FOLDED:
+                        continue
+                before.next = entry = named
+            before = entry
             value = value.strip(b" \t\r")
             clean = line[-1] == _CR and _CR not in value
             if not clean:
@@ -237,7 +276,7 @@ class HeadParser:
             fields.append(field)
             framing = entry.framing
             if framing == _FRAMING_NONE:
-                if entry.room > 0 and clean and len(line) <= _LINE_LIMIT and b"?" not in line:
+                if entry.room > 0 and clean and len(line) <= _LINE_LIMIT and _QUESTION not in line:
                     self._remember(entry, line, field)
             elif framing == _FRAMING_LENGTH:
                 if length == NO_LENGTH and value.isdigit() and len(value) <= _LENGTH_DIGITS:
@@ -268,7 +307,7 @@ class HeadParser:
     ) -> _Name | None:
         """What a line is whose name is not known: a new name, a fold, or None: no field."""
         if line[:1] not in (b" ", b"\t"):
-            return self._learn(raw_name, colon)
+            return self._learn(line, raw_name, colon)
         # obs-fold (RFC 9112 5.2): the line goes on with the one before it. After a broken line
         # nobody knows what the fold belongs to.
         if not fields:
@@ -283,7 +322,7 @@ class HeadParser:
         fields[-1] = (name, value + b" " + more if value else more)
         return _FOLDED
 
-    def _learn(self, raw_name: bytes, colon: bytes) -> _Name | None:
+    def _learn(self, line: bytes, raw_name: bytes, colon: bytes) -> _Name | None:
         """What is known of a name from now on; None if it is none."""
         spaced = False
         if _TOKEN.fullmatch(raw_name) is None:
@@ -298,11 +337,15 @@ class HeadParser:
             # Never kept, neither the name nor its lines: what is in the tables is clean.
             self.doubt(SPACE_BEFORE_COLON)
             return None if _framing_of(name) else _Name(name, _FRAMING_NONE, _NEVER)
-        entry = _Name(name, _framing_of(name), room)
-        if len(name) <= _LINE_LIMIT:
-            if len(self._names) >= _NAME_LIMIT:
-                self._names.clear()
-            self._names[raw_name] = entry
+        if len(name) > _LINE_LIMIT:
+            return _Name(name, _framing_of(name), room)
+        prefix = raw_name + b": "
+        entry = _Name(
+            name, _framing_of(name), room, prefix if line.startswith(prefix) else prefix[:-1]
+        )
+        if len(self._names) >= _NAME_LIMIT:
+            self._forget()
+        self._names[raw_name] = entry
         return entry
 
     def _content_length(self, value: bytes, before: int) -> int:
@@ -355,10 +398,18 @@ class HeadParser:
 
     def _remember(self, entry: _Name, line: bytes, field: Field) -> None:
         if len(self._lines) >= _TABLE_LIMIT:
-            self._lines.clear()
-            self._names.clear()
-        self._lines[line] = field
+            self._forget()
+        self._lines[line] = _Line(field, entry)
+        entry.line = line
+        entry.field = field
         entry.room -= 1
+
+    def _forget(self) -> None:
+        self._lines.clear()
+        self._names.clear()
+        # Nothing leads to the names any more that were known.
+        self._request.next = self._request
+        self._response.next = self._response
 
 
 def _framing_of(name: bytes) -> int:

@@ -37,7 +37,7 @@ from otel_tap.protocols.http1.switching import behind
 from otel_tap.protocols.http2 import grpc
 from otel_tap.protocols.reading import response_reader
 
-EVENT_STREAM: Final = b"event-stream"
+EVENT_STREAM: Final = b"event-stream"  # to be found by `find`: `in` takes twice as long
 """A head without these bytes is not that of an event stream; nobody writes them otherwise."""
 
 _INTERIM_LIMIT: Final = 16  # interim statuses that are kept
@@ -102,7 +102,7 @@ class ResponseReader(MessageReader):
             if coding == BROKEN:
                 raise Malformed
         read = self._listener.response_is_read()
-        if read is not None or EVENT_STREAM in head:
+        if read is not None or head.find(EVENT_STREAM) >= 0:
             self._reading = response_reader(fields, read)
         if method in (b"POST", b"") and (kind := grpc.form(fields)) is not None:
             self._messages = grpc.messages_of(kind, fields)

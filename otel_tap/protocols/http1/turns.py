@@ -272,7 +272,7 @@ class Turns(Protocol):
         except Malformed:
             return False
         fields, length, coding, _ = heads.section(lines, 1, len(lines))
-        if status < 200 or coding == BROKEN or heads.doubts or EVENT_STREAM in head:
+        if status < 200 or coding == BROKEN or heads.doubts or head.find(EVENT_STREAM) >= 0:
             return False
         if status in _WITHOUT_CONTENT or request.method == b"HEAD":
             if content_size:

@@ -47,7 +47,7 @@ def check(data: bytes) -> None:
     assert len(_used._lines) <= 4096
     assert len(_used._names) <= 1024
     assert len(fresh._lines) <= _LINES_PER_NAME * max(1, len(fresh._names))
-    for line in fresh._lines:
+    for line in (*fresh._lines, *(name.line for name in fresh._names.values())):
         assert b"?" not in line
         assert b"cookie" not in line.partition(b":")[0].lower()
     if section is not None:
