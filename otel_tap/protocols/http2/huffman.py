@@ -7,7 +7,7 @@ needs is made in a few milliseconds, all of it would take 4 MB. It knows no fiel
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 # Bits of the code of each octet, and of EOS at the end.
 _LENGTHS: tuple[int, ...] = (
@@ -26,8 +26,19 @@ _LENGTHS: tuple[int, ...] = (
 _EOS: Final = 256
 _PADDING_LIMIT: Final = 7  # bits of EOS that may fill up the last byte
 
-# For each octet the row to go on with and the octets that are whole by then; empty until entered.
-_Row = list[Any]
+
+class _Step:
+    """What one byte leads to: the row to go on with, and the octets that are whole by then."""
+
+    __slots__ = ("octets", "row")
+
+    def __init__(self, row: list[_Step], octets: bytes) -> None:
+        self.row = row
+        self.octets = octets
+
+
+# A step for each byte; empty until it is entered.
+_Row = list[_Step]
 
 
 def _tree() -> list[list[int]]:
@@ -54,7 +65,7 @@ _ROWS: list[_Row] = [[] for _ in _NODES]
 _STATES: Final = {id(row): state for state, row in enumerate(_ROWS)}
 _START: Final = _ROWS[0]
 _DEAD: _Row = []  # behind EOS, which must not be sent
-_DEAD.extend((_DEAD, b"") for _ in range(256))
+_DEAD.extend(_Step(_DEAD, b"") for _ in range(256))
 
 
 def _endings() -> frozenset[int]:
@@ -70,28 +81,28 @@ def _endings() -> frozenset[int]:
 _ENDINGS: Final = _endings()
 
 
-def _step(state: int, byte: int) -> tuple[_Row, bytes]:
+def _step(state: int, byte: int) -> _Step:
     node = state
     octets = []
     for shift in range(7, -1, -1):
         node = _NODES[node][byte >> shift & 1]
         if node < 0:
             if node == -1 - _EOS:
-                return _DEAD, b""
+                return _Step(_DEAD, b"")
             octets.append(-1 - node)
             node = 0
-    return _ROWS[node], bytes(octets)
+    return _Step(_ROWS[node], bytes(octets))
 
 
 def decode(data: bytes) -> bytes | None:
     """What `data` stands for; None if it is no Huffman coded string."""
     row = _START
     parts: list[bytes] = []
-    append = parts.append
     for byte in data:
         if not row:  # it was not entered before
             state = _STATES[id(row)]
-            row.extend(_step(state, one) for one in range(256))
-        row, octets = row[byte]
-        append(octets)
+            row.extend([_step(state, one) for one in range(256)])
+        step = row[byte]
+        row = step.row
+        parts.append(step.octets)
     return b"".join(parts) if id(row) in _ENDINGS else None
