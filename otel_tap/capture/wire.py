@@ -194,6 +194,12 @@ def decode_at(buffer: mmap.mmap | bytes, at: int, size: int) -> Event:
 
     Raises `CaptureError` for bytes that the kernel side of this build cannot have written.
     """
+    # Compiled, numbers of unknown types are slow.
+    kind: int
+    length: int
+    captured: int
+    direction: int
+    reason: int
     try:
         if size >= _DATA_SIZE:
             (

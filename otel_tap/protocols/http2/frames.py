@@ -359,6 +359,12 @@ class FrameReader:
     def _read(self, event: DataEvent, payload: bytes, at: int, begin_ns: int) -> None:
         size = len(payload)
         held = self._held
+        # Compiled, numbers of unknown types are slow.
+        high: int
+        low: int
+        kind: int
+        flags: int
+        stream_id: int
         while at < size:
             if self._rest:
                 at = self._read_payload(payload, at, size)
