@@ -1,6 +1,9 @@
 # otel-tap: `make demo` and `make test` do all of their own set-up on a bare Debian.
 
-PYTHON  ?= python3
+# The distribution's own where it is new enough: built by its profile, it takes an eighth less CPU
+# for the agent than a Python that was built without, and a fifth less once that is compiled.
+PYTHON  ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && echo /usr/bin/python3 || echo python3)
 VENV    := .venv
 BIN     := $(VENV)/bin
 OBJECTS := otel_tap/capture/objects
@@ -15,11 +18,13 @@ BPF_CFLAGS := -O2 -g -Wall -Werror -Wno-unused-function -target bpf -D__TARGET_A
 # What a bare Debian 12 lacks: a compiler for the kernel side, libbpf, and the demo's programs.
 DEBIAN := python3-venv clang llvm libbpf1 libbpf-dev libc6-dev linux-libc-dev \
 	nginx-light curl wget openssl ca-certificates
+# What compiles the modules of the wheel.
+DEBIAN_WHEEL := gcc libc6-dev python3-dev
 # What the benchmarks load with.
 DEBIAN_BENCH := wrk nghttp2-client gcc libc6-dev
 # What the tests tap besides.
-DEBIAN_TEST := runc nghttp2-client gcc python3-dev util-linux iproute2 python3-bpfcc linux-headers-amd64 \
-	tinyproxy nghttp2-proxy
+DEBIAN_TEST := runc nghttp2-client gcc util-linux iproute2 python3-bpfcc linux-headers-amd64 tinyproxy \
+	nghttp2-proxy
 # What the golden recordings are made of, besides.
 DEBIAN_CAPTURES := nghttp2-client nghttp2-server nodejs
 # What boots other kernels.
@@ -128,13 +133,17 @@ format: setup
 	@$(BIN)/clang-format --style=file:bpf/.clang-format -i bpf/*.c bpf/*.h bpf/bcc/*.c bpf/bcc/*.h
 
 # Compiled with mypyc; OTEL_TAP_PURE=1 makes one that runs anywhere, and slower.
-wheel: setup
+wheel: setup build/setup-wheel.stamp
 	@rm -rf build/wheel
 	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist .
 
+build/setup-wheel.stamp: build/setup.stamp
+	$(if $(filter 0,$(shell id -u)),$(call install,$(DEBIAN_WHEEL)))
+	@touch $@
+
 # A tree with the modules that the wheel holds in place of the sources.
 COMPILED := build/compiled
-build/compiled.stamp: setup.py pyproject.toml $(shell find otel_tap -type f -not -name '*.pyc') | setup
+build/compiled.stamp: setup.py pyproject.toml $(shell find otel_tap -type f -not -name '*.pyc') | setup build/setup-wheel.stamp
 	@rm -rf build/wheel $(COMPILED)
 	@mkdir -p $(COMPILED)
 	@$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir $(COMPILED)/dist .

@@ -32,10 +32,10 @@ _MAX_NESTING: Final = 3
 
 # A string, closed or cut off at the end, and whether it is a key.
 _STRING: Final = re.compile(
-    rb'"(?P<text>(?:[^"\\]|\\.)*+)(?P<closed>"?)(?P<colon>\s*+:\s*+)?', re.DOTALL
+    rb'"(?P<text>[^"\\]*+(?:\\.[^"\\]*+)*)(?P<closed>"?)(?P<colon>\s*+:\s*+)?', re.DOTALL
 )
 _SCALAR: Final = re.compile(rb"[^\s,}\]\"{\[]++")
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[{\[]|[}\]]', re.DOTALL)
+_STRUCTURE: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"?|[{\[]|[}\]]', re.DOTALL)
 # What stays though its key is secret: words that give nothing away, and what was replaced.
 _HARMLESS: Final = frozenset((b"true", b"false", b"null", _QUOTED))
 

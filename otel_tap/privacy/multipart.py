@@ -18,7 +18,7 @@ _FIRST_LINE: Final = re.compile(rb"\s*--([^\s]{1,70})[ \t]*\r?\n")
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 _FOLD: Final = re.compile(rb"\r?\n[ \t]+")
 _NAME: Final = re.compile(
-    rb"""(?i);\s*name\*?\s*=\s*(?:"((?:[^"\\\r\n]|\\.)*+)|([^"\r\n;]*+))""", re.DOTALL
+    rb"""(?i);\s*name\*?\s*=\s*(?:"([^"\\\r\n]*+(?:\\.[^"\\\r\n]*+)*)|([^"\r\n;]*+))""", re.DOTALL
 )
 _TYPE: Final = re.compile(rb"(?i)(?:\A|\n)content-type[ \t]*:[ \t]*([^\r\n]*)")
 

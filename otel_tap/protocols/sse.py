@@ -43,7 +43,7 @@ class EventCounter(ContentSink):
     def text(self, data: bytes, ktime_ns: int) -> None:
         """The next bytes, which moved at `ktime_ns`."""
         self._now_ns = ktime_ns
-        if self._after_cr:
+        if self._after_cr and data:
             self._after_cr = False
             if data[:1] == b"\n":
                 data = data[1:]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.clock import Clock
 from tests.benchmarks.cpus import LOAD
 from tests.benchmarks.loads import pace, pace_http2, saturate
 from tests.benchmarks.nginx import Nginx
@@ -144,6 +145,8 @@ def agent(say: Say) -> Result:
             tap.stop()
     say(f"ready after {spread(ready)['median']:.0f} ms")
     result: Result = {"rate": _AGENT_RATES[0]}
+    clock = Clock()
+    usual: dict[str, list[float]] = {}  # of each figure at the first rate, by round
     counts = {"sent": 0, "spans": 0, "lost": 0, "shed_bytes": 0}
     with _folder() as folder, _varied(folder) as http1, _varied_http2(folder) as http2:
         for name, (pid, drive) in {"http1": http1, "http2": http2}.items():
@@ -156,12 +159,13 @@ def agent(say: Say) -> Result:
                     if not compiled and name == "http1":
                         result["idle_cpu_percent"] = _idle(tap)
                         say(f"idle {result['idle_cpu_percent']['median']} % of one CPU")
-                    made, cpu_us = _cpu_per_exchange(tap, drive)
+                    made, cpu_us = _cpu_per_exchange(tap, drive, clock)
                     figure = f"cpu_us_per_exchange_{name}" + ("_compiled" if compiled else "")
                     for rate, values in cpu_us.items():
                         suffix = "" if rate == _AGENT_RATES[0] else f"_at_{rate}"
                         result[figure + suffix] = spread(values)
                         say(f"{figure} at {rate}/s: {spread(values)['median']}")
+                    usual[figure] = cpu_us[_AGENT_RATES[0]]
                     if not compiled and name == "http1":
                         result["rss_mb"] = round(tap.rss_mb, 1)
                     summary = tap.stop()
@@ -170,6 +174,13 @@ def agent(say: Say) -> Result:
                     counts["lost"] += summary.lost
                     counts["shed_bytes"] += summary.shed_bytes
     result["ready_ms"] = spread(ready, 0)
+    slowdown = clock.slowdown
+    result["cpu_slowdown"] = spread(slowdown, 2)
+    for number, (figure, values) in enumerate(usual.items()):
+        beside = slowdown[number * ROUNDS : (number + 1) * ROUNDS]
+        result[figure + "_at_full_speed"] = spread(
+            [value / slow for value, slow in zip(values, beside, strict=True)]
+        )
     return result | counts
 
 
@@ -186,7 +197,9 @@ def _idle(tap: Tap) -> dict[str, float]:
     return spread(idle, 2)
 
 
-def _cpu_per_exchange(tap: Tap, drive: Drive) -> tuple[int, dict[int, list[float]]]:
+def _cpu_per_exchange(tap: Tap, drive: Drive, clock: Clock) -> tuple[int, dict[int, list[float]]]:
+    """How many exchanges, and by rate the CPU per exchange of each round, with a look at the clock
+    in each."""
     cpu_us: dict[int, list[float]] = {rate: [] for rate in _AGENT_RATES}
     sent = 0
     for _ in range(ROUNDS):
@@ -196,6 +209,7 @@ def _cpu_per_exchange(tap: Tap, drive: Drive) -> tuple[int, dict[int, list[float
             time.sleep(1.5)  # what is under way is delivered
             sent += made
             values.append((tap.cpu_s - before) / made * 1e6)
+        clock.look()
     return sent, cpu_us
 
 

@@ -9,6 +9,7 @@ import pytest
 from otel_tap.agent import AgentStatus
 from otel_tap.cli.session import status_line
 from tests.benchmarks import report
+from tests.benchmarks.clock import slowdowns
 from tests.benchmarks.loads import LoadError, read_h2load, read_wrk
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.spread import percentile, ratios, spread
@@ -53,6 +54,11 @@ def test_ratios_of_rounds_that_do_not_pair_are_refused():
 )
 def test_a_percentile_is_one_of_the_values(percent, value):
     assert percentile(list(range(100, 0, -1)), percent) == value
+
+
+def test_a_slowdown_is_a_multiple_of_the_best_time_that_was_seen():
+    assert slowdowns([30.0, 20.0], [10.0, 15.0]) == [3.0, 2.0]
+    assert slowdowns([8.0, 20.0], [10.0, 15.0]) == [1.0, 2.5]
 
 
 def test_wrk_tells_requests_and_rate():

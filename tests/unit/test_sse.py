@@ -241,3 +241,12 @@ def test_events_of_an_http2_stream_are_counted():
     assert events.count == 7
     assert exchange.start_ktime_ns < events.first_ktime_ns < events.last_ktime_ns
     assert events.last_ktime_ns <= exchange.end_ktime_ns
+
+
+def test_an_empty_piece_between_cr_and_lf_is_no_line_end():
+    counter = EventCounter()
+    for piece in (b"data:x\r", b"", b"\n"):
+        counter.text(piece, 1)
+    assert counter.count == 0
+    counter.text(b"\r\n", 2)
+    assert counter.count == 1
