@@ -329,17 +329,14 @@ class Connections:
     def _begin_stream(self, state: ConnectionState, event: DataEvent) -> None:
         connection = state.carrier.connection
         begin = event.offset
+        tls = connection.tls != TlsLibrary.NONE
+        # The side that opened a TCP connection has its SYN before what it sends.
+        first = 1 if event.direction == Direction.EGRESS and not tls else 0
         if connection.from_start:
-            first = 0
-            if (
-                event.direction == Direction.EGRESS
-                and connection.tls == TlsLibrary.NONE
-                and state.protocol.egress_begins_at_one
-            ):
-                first = 1  # the SYN of the side that opened the connection
-            if begin > 1:
-                self._gap(state, event, begin - first)
-        elif begin > 1 or connection.tls != TlsLibrary.NONE:
+            if begin > first:
+                opened = state.protocol.egress_begins_at_one
+                self._gap(state, event, begin - first if opened else begin)
+        elif begin > first or tls:
             # TCP numbers are absolute. A TLS session met midway is numbered from where it was
             # met, so there its small first number proves nothing.
             state.protocol.gap(event.direction, event.ktime_ns, 0)

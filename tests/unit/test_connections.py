@@ -102,6 +102,18 @@ def test_an_http2_preface_begins_http2_however_it_arrives(cut):
     assert wire.exchanges[0].request.version == "2"
 
 
+@pytest.mark.parametrize("client", [True, False])
+@pytest.mark.parametrize("tls", [TlsLibrary.NONE, TlsLibrary.OPENSSL])
+def test_one_byte_lost_at_the_beginning_is_a_gap(client, tls):
+    wire = Wire(client=client).opened(tls=tls)
+    requests = Direction.EGRESS if client else Direction.INGRESS
+    wire.missed(requests, 1).request(GET[1:]).response(OK).closed().later(2 * SECOND)
+    (exchange,) = wire.exchanges
+    assert exchange.request is None
+    assert exchange.response.status == 200
+    assert wire.counters.gap_bytes == 1
+
+
 def test_midway_a_talk_that_never_is_http_is_given_up_but_a_long_transfer_is_not():
     talk = Wire().opened(from_start=False, tls=TlsLibrary.OPENSSL)
     transfer = Wire().opened(from_start=False, tls=TlsLibrary.OPENSSL)

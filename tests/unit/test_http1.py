@@ -460,10 +460,29 @@ def test_a_lost_exchange_does_not_shift_the_pairs_behind_it():
 def test_a_lost_request_leaves_its_response_alone():
     wire = Wire().opened().request(GET).response(OK).missed(Direction.EGRESS, 50).response(EMPTY)
     wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(OK).later(2_000_000_000)
-    assert [summary(exchange) for exchange in wire.exchanges[1:]] == [
+    # One more response, however late, would say that more than one request was lost.
+    assert [summary(exchange) for exchange in wire.exchanges[1:]] == [(None, 204, None)]
+    wire.request(GET)
+    assert [summary(exchange) for exchange in wire.exchanges[2:]] == [((b"GET", b"/c"), 200, None)]
+
+
+def test_a_late_response_that_nobody_waits_for_refutes_a_pair_behind_a_loss():
+    wire = Wire().opened().request(GET).response(OK).missed(Direction.EGRESS, 90).response(EMPTY)
+    wire.request(b"GET /c HTTP/1.1\r\n\r\n").response(OK).later(20 * SECOND).response(OK)
+    assert [summary(exchange) for exchange in wire.exchanges[1:3]] == [
         (None, 204, None),
-        ((b"GET", b"/c"), 200, None),
+        (None, 200, None),
     ]
+    assert summary(wire.exchanges[3]) == ((b"GET", b"/c"), None, ExchangeError.TRUNCATED)
+
+
+def test_a_pair_whose_request_was_cut_behind_a_loss_is_refuted_too():
+    wire = Wire().opened().missed(Direction.EGRESS, 50).response(EMPTY)
+    wire.missed(Direction.EGRESS, 50).request(b"GET /c HTTP/1.1\r\n").missed(Direction.EGRESS, 2)
+    wire.response(OK).response(EMPTY).closed(CloseReason.INGRESS_END).closed().later(2 * SECOND)
+    assert sorted(str(summary(exchange)[:2]) for exchange in wire.exchanges) == sorted(
+        map(str, [(None, 204), (None, 200), ((b"GET", b"/c"), None), (None, 204)])
+    )
 
 
 def test_a_doubtful_pair_is_refuted_by_a_response_that_nobody_waits_for():
@@ -480,6 +499,71 @@ def test_a_doubtful_pair_is_refuted_by_a_response_that_nobody_waits_for():
             ],
         )
     )
+
+
+def test_answers_before_skipped_requests_are_no_answers_to_them():
+    wire = Wire().opened().missed(Direction.EGRESS, 50).response(OK).response(OK)
+    wire.request(b"G").request(b"ET /c HTTP/1.1\r\n\r\n").request(b"HEAD /d HTTP/1.1\r\n\r\n")
+    wire.response(OK + HEAD_OK).request(GET).response(OK).later(2 * SECOND)
+    assert [summary(exchange)[:2] for exchange in wire.exchanges if exchange.request] == [
+        ((b"HEAD", b"/d"), None),
+        ((b"GET", b"/a"), None),
+    ]
+    assert sum(1 for exchange in wire.exchanges if exchange.response) == 5
+
+
+HEAD_D = b"HEAD /d HTTP/1.1\r\n\r\n"
+HEAD_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+
+
+@pytest.mark.parametrize("content", [(b"hello",), (b"h", b"ello"), (b"H", b"ello")])
+@pytest.mark.parametrize("between", ["nothing", "request", "time"])
+def test_a_doubtful_pair_with_head_is_none_when_content_follows(between, content):
+    wire = Wire().opened().missed(Direction.EGRESS, 50).response(EMPTY)
+    wire.request(HEAD_D).response(HEAD_OK)
+    if between == "request":
+        wire.request(GET)
+    if between == "time":
+        wire.later(2 * SECOND)
+    assert len(wire.exchanges) == 1
+    for part in content:
+        wire.response(part)
+    wire.closed().later(2 * SECOND)
+    assert summary(wire.exchanges[1]) == (None, 200, None)
+    assert summary(wire.exchanges[2]) == ((b"HEAD", b"/d"), None, ExchangeError.TRUNCATED)
+    assert not [one for one in wire.exchanges if one.request and one.response]
+
+
+@pytest.mark.parametrize("later", ["turn", "close"])
+def test_a_doubtful_pair_with_head_is_one_when_no_content_follows(later):
+    wire = Wire().opened().missed(Direction.EGRESS, 50).response(EMPTY)
+    wire.request(HEAD_D).response(HEAD_OK)
+    if later == "turn":
+        wire.request(GET).response(OK)
+    else:
+        wire.closed(CloseReason.INGRESS_END).closed()
+    assert summary(wire.exchanges[1]) == ((b"HEAD", b"/d"), 200, None)
+
+
+def test_a_doubtful_pair_with_head_is_none_when_content_may_have_been_lost():
+    wire = Wire().opened().missed(Direction.EGRESS, 50).response(EMPTY)
+    wire.request(HEAD_D).response(HEAD_OK)
+    wire.missed(Direction.INGRESS, 5).response(OK).closed(CloseReason.INGRESS_END).closed()
+    assert [summary(exchange) for exchange in wire.exchanges[1:]] == [
+        (None, 200, None),
+        ((b"HEAD", b"/d"), None, ExchangeError.TRUNCATED),
+        (None, 200, None),
+    ]
+
+
+def test_a_doubtful_response_with_content_grants_no_tunnel():
+    wire = Wire().opened().missed(Direction.EGRESS, 50).response(EMPTY)
+    wire.request(b"CONNECT h:1 HTTP/1.1\r\n\r\n").response(OK)
+    assert [summary(exchange) for exchange in wire.exchanges[1:]] == [
+        (None, 200, None),
+        ((b"CONNECT", b"h:1"), None, ExchangeError.TRUNCATED),
+    ]
+    assert wire.opaque
 
 
 def test_a_request_that_begins_after_a_noticed_loss_is_paired():

@@ -74,8 +74,12 @@ def conversations(draw, depths=(1, 2, 3), *, bodies=any_bodies):
     return [pairs[at : at + depth] for at in range(0, count, depth)]
 
 
-def pieces(draw: Any, data: bytes, limit: int = 6) -> list[bytes]:
-    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=limit)))
+def pieces(draw: Any, data: bytes, limit: int = 6, bounds: tuple[int, ...] = ()) -> list[bytes]:
+    """Cut anywhere, and more often than by chance at `bounds`."""
+    places = st.integers(0, len(data))
+    if bounds:
+        places = st.sampled_from(bounds) | places
+    cuts = sorted(draw(st.lists(places, max_size=limit)))
     edges = [0, *cuts, len(data)]
     return [data[a:b] for a, b in itertools.pairwise(edges) if b > a]
 
@@ -143,7 +147,10 @@ def play(wire: Wire, batches: Any, draw: Any, losing: Any) -> None:
     for batch in batches:
         for direction, at in ((Direction.EGRESS, 1), (Direction.INGRESS, 2)):
             data = b"".join(pair[at] for pair in batch)
-            for piece in pieces(draw, data, 3):
+            bounds = tuple(itertools.accumulate(len(pair[at]) for pair in batch))
+            for piece in pieces(draw, data, 3, bounds):
+                if draw(st.integers(0, 15)) == 15:
+                    wire.later(2 * SECOND)
                 fate = draw(st.sampled_from("kkkkcm")) if direction in losing else "k"
                 if fate == "m":
                     wire.missed(direction, len(piece))

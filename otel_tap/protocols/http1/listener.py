@@ -57,8 +57,12 @@ class Listener:
         """That response is over; the times are those of the call that moved its last byte."""
         raise NotImplementedError
 
-    def requests_hidden(self, *, whole: bool) -> None:
-        """Requests may have passed unseen; `whole`: since the last request had ended."""
+    def requests_hidden(self, *, whole: bool, lost: bool, skipped: bool) -> None:
+        """Requests may have passed unseen; `whole`: since the last request had ended.
+
+        Not `lost`: before the stream was met. `skipped`: in bytes that moved just now and were
+        not read; otherwise at any time since the last bytes.
+        """
         raise NotImplementedError
 
     def responses_hidden(self, *, lost: bool) -> None:

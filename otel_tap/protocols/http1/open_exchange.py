@@ -62,6 +62,7 @@ class OpenExchange:
 
     __slots__ = (
         "answered",
+        "behind_loss",
         "call",
         "counted",
         "doubtful",
@@ -106,6 +107,7 @@ class OpenExchange:
         self.grants = False  # its response ends HTTP/1 on this connection
         self.read: ReadExchange | None = None  # who reads its contents
         self.doubtful = False  # requests may have passed unseen just before it
+        self.behind_loss = False  # ... because bytes were lost, not for having been met midway
         self.answered = False  # ... and a response seen since answers them
         self.call: int | None = None  # the form of gRPC, if it is a call
         self.counted: list[Messages | None] = [None, None]  # its messages, of either direction

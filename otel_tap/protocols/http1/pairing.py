@@ -9,7 +9,9 @@ is a queue. What loss makes of it:
 1. Requests may have passed unseen (a gap, or met midway). The next request is paired with the
    next response, as a client that does not pipeline sends it only when nothing is outstanding;
    unless the response stream is whole and shows that nothing was answered in between: then the
-   response belongs to a request that was not seen.
+   response belongs to a request that was not seen. Such a pair is doubtful: behind a loss it waits
+   for what follows, and a response that nobody waits for, or content where the method has none,
+   refutes it. Behind the beginning of a connection that was met midway it waits a second.
 2. Responses may have passed unseen. Then requests that began before this was noticed are given
    up: each may have been answered unseen, and the response that is found may answer one that
    was lost as well. A single request that began since is paired.
@@ -22,11 +24,12 @@ a response waits, at most about a second, for a request whose call was entered b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from otel_tap.events import DataEvent
 from otel_tap.exchange import Exchange, ExchangeError, Role
-from otel_tap.messages import Request, Response
+from otel_tap.messages import Field, Request, Response
 from otel_tap.protocols import Carrier
 from otel_tap.protocols.content import ReadExchange
 from otel_tap.protocols.http1.listener import Listener
@@ -62,6 +65,7 @@ class Pairing(Listener):
 
     __slots__ = (
         "_answers",
+        "_answers_from_ns",
         "_carrier",
         "_confirming",
         "_hidden",
@@ -71,6 +75,7 @@ class Pairing(Listener):
         "_pipelined",
         "_request",
         "_request_doubt",
+        "_requests_lost",
         "_response",
         "_responses_lost_ns",
         "_whole_hidden",
@@ -96,10 +101,14 @@ class Pairing(Listener):
         self._pipelined = False
         self._confirming: OpenExchange | None = None  # a doubtful pair, until the next message
         self._request_doubt = False
+        self._requests_lost = False  # and that is why
         self._midway = False  # the response stream was met midway, nothing of it was read yet
         self._responses_lost_ns = 0  # when it was noticed that responses may have been lost
         self._whole_hidden = False
-        self._answers = 0  # responses without a request since the last request began
+        # Responses without a request, of which it is known that what they answer is behind the
+        # last request that began: all since then, or since bytes of requests were last skipped.
+        self._answers = 0
+        self._answers_from_ns = 0
 
     @property
     def busy(self) -> bool:
@@ -134,7 +143,8 @@ class Pairing(Listener):
 
     def request_began(self, event: DataEvent, at: int, begin_ktime_ns: int) -> None:
         """Opens an exchange, or gives a response that was read early its request."""
-        self._confirm()
+        if not self._content_due():
+            self._confirm()
         exchange = self._early_response(begin_ktime_ns)
         if exchange is None:
             waiting = self._open
@@ -201,7 +211,8 @@ class Pairing(Listener):
         if error is not None:
             exchange.error = error
         if exchange.response_state == OVER:
-            self._settle(exchange)
+            if exchange is not self._confirming:
+                self._settle(exchange)
         elif self._apart and exchange is not self._response:
             exchange.error = error or ExchangeError.TRUNCATED
             self._settle(exchange)
@@ -218,6 +229,8 @@ class Pairing(Listener):
             exchange: OpenExchange | None = waiting[0]
         else:
             exchange = self._choose(begin_ktime_ns)
+            if exchange is not None:
+                self._confirm()
         if exchange is None:
             self._refute()
             self._release_orphan()
@@ -248,24 +261,28 @@ class Pairing(Listener):
         if len(self._open) > 1:
             self._judge_pipelining(exchange, begin_ktime_ns)
         if exchange.switches and response.complete:
-            self._decide_switch(exchange, response.status)
+            self._decide_switch(exchange, response.status, response.fields)
         elif response.status == 101:
             exchange.grants = True
             self.switch = SWITCHED
         if exchange.request_state == ABSENT:
-            self._answers += 1
+            if exchange.response_start_ns >= self._answers_from_ns:
+                self._answers += 1
             if self._orphan is exchange:
                 return
-        if exchange.request_state == UNDER_WAY:
-            return
-        if exchange.doubtful and exchange.request_state == OVER and not exchange.emitted:
+        if exchange.doubtful and exchange.request_state != ABSENT and not exchange.emitted:
             self._confirm()
             self._confirming = exchange
-        else:
+        elif exchange.request_state != UNDER_WAY:
             self._settle(exchange)
 
-    def requests_hidden(self, *, whole: bool) -> None:
+    def requests_hidden(self, *, whole: bool, lost: bool, skipped: bool) -> None:
         """The next request is not surely the next in the queue."""
+        if lost and not skipped:
+            self._requests_lost = True
+        if skipped:
+            self._answers = 0  # those came before
+            self._answers_from_ns = self.now_ns
         self._hidden = True
         self._request_doubt = True
         self._whole_hidden = whole or self._whole_hidden
@@ -275,6 +292,7 @@ class Pairing(Listener):
         self._hidden = True
         if lost:
             self._responses_lost_ns = self.now_ns
+            self._part()  # what would refute a doubtful pair may be among them
         else:
             self._midway = True
 
@@ -299,9 +317,18 @@ class Pairing(Listener):
         self.finish_all(ktime_ns, ExchangeError.CONNECTION_CLOSED, None, None, held=False)
 
     def tick(self, ktime_ns: int) -> None:
-        """A response does not wait for its request's report any longer."""
+        """A response does not wait for its request's report any longer.
+
+        Nor does the first pair of a connection that was met midway wait to be refuted.
+        """
         confirming = self._confirming
-        if confirming is not None and ktime_ns - confirming.end_ns >= _HELD_NS:
+        if (
+            confirming is not None
+            and not confirming.behind_loss
+            and confirming.request_state == OVER
+            and ktime_ns - confirming.end_ns >= _HELD_NS
+            and not self._content_due()
+        ):
             self.now_ns = ktime_ns
             self._confirm()
         orphan = self._orphan
@@ -324,6 +351,8 @@ class Pairing(Listener):
         `held`: also a response that still waits for its request to be reported.
         """
         self.now_ns = ktime_ns
+        if error == ExchangeError.MALFORMED:
+            self._part()  # the wrong method would make content of a response, or none
         self._confirm()
         for exchange in list(self._open):
             if exchange.emitted:
@@ -393,20 +422,39 @@ class Pairing(Listener):
         """What followed a doubtful pair, or that nothing did, agrees with taking turns."""
         confirming = self._confirming
         self._confirming = None
-        if confirming is not None and confirming in self._open:
+        if confirming is not None and confirming.request_state == OVER:
             self._settle(confirming)
+
+    def _content_due(self) -> bool:
+        """Whether only the next response can tell that a doubtful pair is one.
+
+        To another method than HEAD the response would have had content, and that may follow yet.
+        """
+        confirming = self._confirming
+        if confirming is None or confirming.method != b"HEAD":
+            return False
+        response = confirming.response
+        return response is not None and response.status not in (204, 304)
 
     def _refute(self) -> None:
         """A response that nobody waits for follows a doubtful pair: more had been asked before."""
+        if self._confirming is not None:
+            self._pipelined = True
+            self._part()
+
+    def _part(self) -> None:
+        """A doubtful pair is none."""
         confirming = self._confirming
         self._confirming = None
-        if confirming is not None and confirming in self._open:
-            self._pipelined = True
+        if confirming is not None:
             self._split(confirming)
-            self._settle(confirming)
+            if confirming.request_state == OVER:
+                self._settle(confirming)
 
     def _judge_order(self, exchange: OpenExchange) -> None:
         exchange.doubtful = True
+        exchange.behind_loss = self._requests_lost
+        self._requests_lost = False
         if self._whole_hidden:
             exchange.answered = self._answers > 0
         else:
@@ -430,7 +478,7 @@ class Pairing(Listener):
         if lost_ns:
             # What began before the loss was noticed may have been answered in it.
             since = [one for one in waiting if one.start_ns > lost_ns]
-            if len(since) != 1 or self._pipelined:
+            if len(since) != 1 or self._pipelined or not _is_next(since[0]):
                 self._unpair()
                 return None
             for missed in waiting:
@@ -438,8 +486,7 @@ class Pairing(Listener):
                     self._give_up(missed)
             return since[0]
         chosen = waiting[0]
-        unanswered = chosen.doubtful and not chosen.answered and not midway
-        if unanswered:
+        if not midway and not _is_next(chosen):
             self._pipelined = True
         if self._apart or (midway and len(waiting) > 1):
             self._unpair()
@@ -461,6 +508,7 @@ class Pairing(Listener):
 
     def _split(self, exchange: OpenExchange) -> None:
         """The pairing rested on turns that are not taken here: make it two again."""
+        exchange.doubtful = False
         response = self._new(exchange.tid, exchange.response_start_ns)
         response.first = exchange.first
         response.response = exchange.response
@@ -495,9 +543,19 @@ class Pairing(Listener):
         if exchange.request_state != UNDER_WAY:
             self._settle(exchange)
 
-    def _decide_switch(self, exchange: OpenExchange, status: int) -> None:
+    def _decide_switch(self, exchange: OpenExchange, status: int, fields: Iterable[Field]) -> None:
         if exchange.method == b"CONNECT":
             exchange.grants = 200 <= status < 300
+            if (
+                exchange.grants
+                and exchange.doubtful
+                and any(name in (b"content-length", b"transfer-encoding") for name, _ in fields)
+            ):
+                # RFC 9110 9.3.6: no answer to CONNECT has them. It was taken for one, so that
+                # nobody knows what the bytes behind it are.
+                exchange.grants = False
+                self.broken = True
+                return
         else:
             exchange.grants = status == 101
         self.switch = SWITCHED if exchange.grants else DECLINED
@@ -567,3 +625,8 @@ class Pairing(Listener):
             rpc_of(exchange),
             genai=genai,
         )
+
+
+def _is_next(exchange: OpenExchange) -> bool:
+    """Whether nothing that was asked before it waits, as far as anybody can tell."""
+    return exchange.answered or not exchange.doubtful

@@ -145,6 +145,10 @@ class MessageReader:
     def _first_byte(self, event: DataEvent, at: int) -> None:
         raise NotImplementedError
 
+    def _may_begin_head(self, head: bytearray) -> bool:  # noqa: ARG002 - for responses
+        """Whether what is there of a head can be the beginning of one."""
+        return True
+
     def _take_head(self, head: bytes) -> None:
         raise NotImplementedError
 
@@ -154,7 +158,7 @@ class MessageReader:
     def _deliver(self, error: ExchangeError | None) -> None:
         raise NotImplementedError
 
-    def _hidden(self, *, whole: bool, lost: bool) -> None:
+    def _hidden(self, *, whole: bool, lost: bool, skipped: bool = False) -> None:
         raise NotImplementedError
 
     def _leave(self, event: DataEvent, at: int) -> None:
@@ -173,7 +177,8 @@ class MessageReader:
                     self._leave(event, 0)
                 else:
                     self._skip(len(payload))
-                    self._hidden(whole=True, lost=True)  # a message may be in what is skipped
+                    # A message may be in what is skipped.
+                    self._hidden(whole=True, lost=True, skipped=True)
                 return
             self._state = START
         elif self._unsure and self._body_size == 0:
@@ -360,7 +365,7 @@ class MessageReader:
         self._state = HEAD
         if stop < 0:
             self._buffer = bytearray(payload[at:])
-            if len(self._buffer) > HEAD_LIMIT:
+            if len(self._buffer) > HEAD_LIMIT or not self._may_begin_head(self._buffer):
                 raise Malformed
             return len(payload)
         if stop - at > HEAD_LIMIT:
@@ -376,7 +381,7 @@ class MessageReader:
         buffer += payload if at == 0 else payload[at:]
         stop = _head_end(buffer, max(0, before - 2))
         if stop < 0:
-            if len(buffer) > HEAD_LIMIT:
+            if len(buffer) > HEAD_LIMIT or not self._may_begin_head(buffer):
                 raise Malformed
             return len(payload)
         if stop > HEAD_LIMIT:

@@ -94,7 +94,7 @@ class RequestReader(MessageReader):
         elif self._held_size + size > _HELD_LIMIT:
             self._drop_held()
             self._skip(size)
-            self._lose(lost=False)
+            self._lose(lost=True)
         else:
             self._held.append(behind(event, at))
             self._held_size += size
@@ -186,5 +186,5 @@ class RequestReader(MessageReader):
             ambiguity=self._ambiguity,
         )
 
-    def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's
-        self._listener.requests_hidden(whole=whole)
+    def _hidden(self, *, whole: bool, lost: bool, skipped: bool = False) -> None:
+        self._listener.requests_hidden(whole=whole, lost=lost, skipped=skipped)

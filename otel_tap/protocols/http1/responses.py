@@ -40,6 +40,7 @@ from otel_tap.protocols.reading import response_reader
 EVENT_STREAM: Final = b"event-stream"  # to be found by `find`: `in` takes twice as long
 """A head without these bytes is not that of an event stream; nobody writes them otherwise."""
 
+_PROTOCOL: Final = b"HTTP/"
 _INTERIM_LIMIT: Final = 16  # interim statuses that are kept
 
 
@@ -75,6 +76,10 @@ class ResponseReader(MessageReader):
 
     def _first_byte(self, event: DataEvent, at: int) -> None:  # noqa: ARG002 - the contract's
         self._status = 0
+
+    def _may_begin_head(self, head: bytearray) -> bool:
+        # At once: pairing must not take a doubtful pair for one meanwhile.
+        return head.startswith(_PROTOCOL[: len(head)])
 
     def _take_head(self, head: bytes) -> None:
         lines = head.split(b"\n")
@@ -169,5 +174,5 @@ class ResponseReader(MessageReader):
             events=None if self._reading is None else self._reading.events(),
         )
 
-    def _hidden(self, *, whole: bool, lost: bool) -> None:  # noqa: ARG002 - the contract's
+    def _hidden(self, *, whole: bool, lost: bool, skipped: bool = False) -> None:  # noqa: ARG002 - the contract's
         self._listener.responses_hidden(lost=lost)
