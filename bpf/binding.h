@@ -30,7 +30,7 @@ static __always_inline void bind_session(struct session *session, __u64 ssl,
 		session->verdict = VERDICT_OTHER;
 	if (session->announced)
 		emit_opened(session->id, socket_id, state, tgid, fd, OT_TLS_OPENSSL, evidence,
-			    session->from_start);
+			    session->from_start, OT_UNKNOWN_BEGIN, OT_UNKNOWN_BEGIN);
 }
 
 /* Bound already, and its plaintext is counted from the start: nothing else to learn. */

@@ -160,7 +160,10 @@ static __noinline int plaintext(struct transfer *transfer, const struct tls_call
 			state = bpf_map_lookup_elem(&sockets, &socket_id);
 		session->announced = 1;
 		emit_opened(session->id, socket_id, state, key.tgid, session->fd, OT_TLS_OPENSSL,
-			    session->evidence, session->from_start);
+			    session->evidence, session->from_start,
+			    direction == OT_INGRESS ? transfer->offset
+						    : session->offset[OT_INGRESS],
+			    direction == OT_EGRESS ? transfer->offset : session->offset[OT_EGRESS]);
 	}
 	transfer->connection_id = session->id;
 	transfer->ktime_ns = bpf_ktime_get_ns();

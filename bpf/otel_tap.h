@@ -130,7 +130,10 @@ struct ot_opened {
 	__u8 from_start;
 	__u8 has_addresses;
 	__u32 reserved;
+	__u64 begins[2]; /* where telling of each stream begins, OT_UNKNOWN_BEGIN */
 };
+
+#define OT_UNKNOWN_BEGIN 0xffffffffffffffffULL
 
 struct ot_closed {
 	struct ot_header header;

@@ -198,7 +198,9 @@ __noinline int take_bytes(__u32 zero)
 	if (!state->announced) {
 		state->announced = 1;
 		emit_opened(socket_id, socket_id, state, tgid, call->fd, OT_TLS_NONE,
-			    OT_EVIDENCE_SOCKET, state->from_start);
+			    OT_EVIDENCE_SOCKET, state->from_start,
+			    direction == OT_INGRESS ? offset : state->offset[OT_INGRESS],
+			    direction == OT_EGRESS ? offset : state->offset[OT_EGRESS]);
 	}
 	transfer->ktime_ns = bpf_ktime_get_ns();
 	transfer->begin_ktime_ns = transfer->ktime_ns;

@@ -169,7 +169,8 @@ static __always_inline void begin_socket(struct socket_state *state, struct sock
 
 static __always_inline void emit_opened(__u64 connection_id, __u64 socket_id,
 					const struct socket_state *state, __u32 tgid, __s32 fd,
-					__u8 tls, __u8 evidence, __u8 from_start)
+					__u8 tls, __u8 evidence, __u8 from_start,
+					__u64 ingress_begin, __u64 egress_begin)
 {
 	struct ot_opened *event;
 
@@ -189,6 +190,8 @@ static __always_inline void emit_opened(__u64 connection_id, __u64 socket_id,
 	event->evidence = evidence;
 	event->from_start = from_start;
 	event->reserved = 0;
+	event->begins[OT_INGRESS] = ingress_begin;
+	event->begins[OT_EGRESS] = egress_begin;
 	if (state) {
 		__builtin_memcpy(event->local_address, state->flow.local_address, 16);
 		__builtin_memcpy(event->peer_address, state->flow.peer_address, 16);

@@ -54,6 +54,7 @@ class ConnectionState:
     """One connection: facts, stream offsets, and who reads it."""
 
     __slots__ = (
+        "begins",
         "carrier",
         "closed_ktime_ns",
         "closing_error",
@@ -72,6 +73,7 @@ class ConnectionState:
         self.protocol = protocol
         self.socket_id = 0
         self.opened = False  # whether a ConnectionOpened told its facts
+        self.begins: tuple[int, int] | None = None  # from which offsets on events tell of it
         self.next_ingress = _UNSEEN
         self.next_egress = _UNSEEN
         self.last_ktime_ns = ktime_ns
@@ -284,6 +286,7 @@ class Connections:
         state = self._states.get(event.connection_id)
         if state is None:
             state = self._create(event.connection_id, event.tgid, event.ktime_ns)
+            state.begins = event.begins
         before = state.carrier.connection
         same_socket = event.socket_id in (0, state.socket_id)
         # A later fact adds to what is known; silence about a fact does not take it back.
@@ -340,6 +343,11 @@ class Connections:
             # TCP numbers are absolute. A TLS session met midway is numbered from where it was
             # met, so there its small first number proves nothing.
             state.protocol.gap(event.direction, event.ktime_ns, 0)
+            if state.begins is not None and begin > state.begins[event.direction]:
+                self._gap(state, event, begin - state.begins[event.direction])
+            elif not state.opened:
+                # What told of its beginning was lost, and who knows how much more.
+                state.protocol.gap(event.direction, event.ktime_ns, 1)
 
     def _gap(self, state: ConnectionState, event: DataEvent, length: int) -> None:
         self.counters.gap_bytes += length

@@ -140,6 +140,8 @@ class ConnectionOpened(NamedTuple):
     iss: int
     irs: int
     from_start: bool  # seen since its first byte: offsets count from the real beginning
+    # The offsets of ingress and egress from which on events tell of it; None unknown.
+    begins: tuple[int, int] | None = None
 
 
 class ConnectionClosed(NamedTuple):

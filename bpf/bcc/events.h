@@ -146,6 +146,8 @@ static void emit_opened(__u64 connection_id, const struct fd_state *at, __s32 fd
 	event->tls = tls;
 	event->evidence = evidence;
 	event->from_start = from_start;
+	event->begins[OT_INGRESS] = OT_UNKNOWN_BEGIN;
+	event->begins[OT_EGRESS] = OT_UNKNOWN_BEGIN;
 	if (at) {
 		event->socket_id = at->id;
 		event->peer_port = at->peer_port;

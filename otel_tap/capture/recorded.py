@@ -28,7 +28,7 @@ from otel_tap.capture.recording import (
     UNRECORDED,
     RecordingHeader,
 )
-from otel_tap.capture.wire import LAYOUT, decode
+from otel_tap.capture.wire import LAYOUTS, decode
 from otel_tap.errors import CaptureError
 from otel_tap.events import DataEvent, Event, EventsLost, LossReason
 from otel_tap.origin import Origin
@@ -65,7 +65,7 @@ class RecordedSource:
             self.header = RecordingHeader.model_validate_json(bytes(content))
         except ValidationError as error:
             self._damaged("its header cannot be read", error)
-        if self.header.layout != LAYOUT:
+        if self.header.layout not in LAYOUTS:
             self._frames.close()
             raise CaptureError(
                 f"{path} was recorded by a build with another layout of records",

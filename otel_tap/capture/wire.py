@@ -38,20 +38,24 @@ PROCESS_EXITED: Final = 5
 
 HEADER: Final = struct.Struct("=IIQ")
 DATA_RECORD: Final = struct.Struct("=IIQQQQqIIIHH")
-OPENED_RECORD: Final = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
+OPENED_RECORD: Final = struct.Struct("=IIQQQ16s16sHHIIiBBBBIQQ")
 CLOSED_RECORD: Final = struct.Struct("=IIQQQIIQQQQ")
 PROCESS_STARTED_RECORD: Final = struct.Struct("=IIQQIIII16s128s")
 ACCOUNT: Final = struct.Struct("=QQ")
-LAYOUT: Final = " ".join(
-    (
-        sys.byteorder,
-        DATA_RECORD.format,
-        OPENED_RECORD.format,
-        CLOSED_RECORD.format,
-        PROCESS_STARTED_RECORD.format,
-    )
-)
+UNKNOWN_BEGIN: Final = (1 << 64) - 1
+_OPENED_WITHOUT_BEGINS: Final = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
+
+
+def _layout(opened: struct.Struct) -> str:
+    records = (DATA_RECORD, opened, CLOSED_RECORD, PROCESS_STARTED_RECORD)
+    return " ".join((sys.byteorder, *(record.format for record in records)))
+
+
+LAYOUT: Final = _layout(OPENED_RECORD)
 """What tells records of this build from those of another: for recordings."""
+
+LAYOUTS: Final = frozenset((LAYOUT, _layout(_OPENED_WITHOUT_BEGINS)))
+"""The layouts that `decode` understands: this one and those of earlier builds."""
 
 CONTROL: Final = struct.Struct("=IIIIII")
 WISH: Final = struct.Struct("=QQQQQB7x")
@@ -121,7 +125,13 @@ def _opened(record: memoryview) -> Event:
         from_start,
         has_addresses,
         _,
-    ) = OPENED_RECORD.unpack_from(record)
+        ingress_begin,
+        egress_begin,
+    ) = (
+        OPENED_RECORD.unpack_from(record)
+        if len(record) >= OPENED_RECORD.size
+        else (*_OPENED_WITHOUT_BEGINS.unpack_from(record), UNKNOWN_BEGIN, UNKNOWN_BEGIN)
+    )
     return ConnectionOpened(
         ktime_ns,
         connection_id,
@@ -135,6 +145,7 @@ def _opened(record: memoryview) -> Event:
         iss,
         irs,
         bool(from_start),
+        None if ingress_begin == UNKNOWN_BEGIN else (ingress_begin, egress_begin),
     )
 
 

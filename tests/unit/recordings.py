@@ -43,7 +43,7 @@ def data_record(
 def opened_record(tgid: int = 7, ktime_ns: int = 90) -> bytes:
     local, peer = (bytes(10) + b"\xff\xff" + bytes(four) for four in ((10, 0, 0, 1), (10, 0, 0, 2)))
     return wire.OPENED_RECORD.pack(
-        wire.OPENED, tgid, ktime_ns, 42, 42, local, peer, 5000, 80, 1, 2, 3, 0, 1, 1, 1, 0
+        wire.OPENED, tgid, ktime_ns, 42, 42, local, peer, 5000, 80, 1, 2, 3, 0, 1, 1, 1, 0, 0, 1
     )
 
 

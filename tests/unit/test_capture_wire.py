@@ -39,7 +39,7 @@ RECORDS = {
         wire.OPENED_RECORD,
         ["header.type", "header.tgid", "header.ktime_ns", "connection_id", "socket_id",
          "local_address", "peer_address", "local_port", "peer_port", "iss", "irs", "fd", "tls",
-         "evidence", "from_start", "has_addresses", "reserved"],
+         "evidence", "from_start", "has_addresses", "reserved", "begins", "begins[1]"],
     ),
     "ot_closed": (
         wire.CLOSED_RECORD,
@@ -151,22 +151,37 @@ def test_a_record_that_says_more_than_it_holds_or_moved_is_refused(captured, siz
 def test_mapped_ipv4_addresses_are_given_as_ipv4():
     mapped = bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])
     record = wire.OPENED_RECORD.pack(
-        wire.OPENED, 7, 100, 42, 42, mapped, bytes(15) + b"\1", 80, 5000, 1, 2, 3, 1, 2, 1, 1, 0
-    )
+        wire.OPENED, 7, 100, 42, 42, mapped, bytes(15) + b"\1", 80, 5000, 1, 2, 3, 1, 2, 1, 1, 0,
+        5, 1,
+    )  # fmt: skip
     event = wire.decode(memoryview(record))
     assert event == ConnectionOpened(
         100, 42, 42, 7, 3, TlsLibrary.OPENSSL, PeerEvidence.NESTED_CALL,
-        Address("127.0.0.1", 80), Address("::1", 5000), 1, 2, True,
+        Address("127.0.0.1", 80), Address("::1", 5000), 1, 2, True, (5, 1),
     )  # fmt: skip
 
 
 def test_a_connection_without_addresses_has_an_unknown_peer():
     record = wire.OPENED_RECORD.pack(
-        wire.OPENED, 7, 100, 42, 0, bytes(16), bytes(16), 0, 0, 0, 0, -1, 1, 0, 0, 0, 0
-    )
+        wire.OPENED, 7, 100, 42, 0, bytes(16), bytes(16), 0, 0, 0, 0, -1, 1, 0, 0, 0, 0,
+        wire.UNKNOWN_BEGIN, wire.UNKNOWN_BEGIN,
+    )  # fmt: skip
     event = wire.decode(memoryview(record))
     assert isinstance(event, ConnectionOpened)
     assert (event.local, event.peer, event.fd) == (None, None, -1)
+    assert event.begins is None
+
+
+def test_a_connection_of_an_earlier_recording_began_who_knows_where():
+    record = wire.OPENED_RECORD.pack(
+        wire.OPENED, 7, 100, 42, 0, bytes(16), bytes(16), 0, 0, 0, 0, -1, 1, 0, 1, 0, 0, 3, 4
+    )
+    event = wire.decode(memoryview(record))
+    assert isinstance(event, ConnectionOpened)
+    assert event.begins == (3, 4)
+    assert wire.decode(memoryview(record[:-16])) == event._replace(begins=None)
+    with pytest.raises(CaptureError):
+        wire.decode(memoryview(record[:-17]))
 
 
 def test_process_and_close_records_are_decoded():

@@ -114,6 +114,31 @@ def test_one_byte_lost_at_the_beginning_is_a_gap(client, tls):
     assert wire.counters.gap_bytes == 1
 
 
+def test_midway_a_response_lost_before_the_first_one_seen_is_a_loss():
+    wire = Wire()
+    wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.opened(from_start=False).request(GET)
+    wire.missed(Direction.INGRESS, 90).missed(Direction.EGRESS, 70).response(OK)
+    wire.closed().later(2 * SECOND)
+    assert [(one.request is None, one.response is None) for one in wire.exchanges] == [
+        (False, True),
+        (True, False),
+    ]
+    assert wire.counters.gap_bytes == 90
+
+
+def test_midway_a_request_whose_connection_nobody_told_of_is_not_paired():
+    """What told of it was lost, and so may be the response to the first request."""
+    wire = Wire()
+    wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.request(GET).response(OK).request(GET).response(OK).closed().later(2 * SECOND)
+    assert [(one.request is None, one.response is None) for one in wire.exchanges] == [
+        (False, True),
+        (True, False),
+        (False, False),
+    ]
+
+
 def test_midway_a_talk_that_never_is_http_is_given_up_but_a_long_transfer_is_not():
     talk = Wire().opened(from_start=False, tls=TlsLibrary.OPENSSL)
     transfer = Wire().opened(from_start=False, tls=TlsLibrary.OPENSSL)

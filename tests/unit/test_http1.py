@@ -174,8 +174,9 @@ def test_a_response_reported_before_its_requests_write_returned_is_paired():
 
 
 def test_a_response_that_no_request_explains_is_emitted_alone():
-    wire = Wire().opened(from_start=False)
+    wire = Wire()
     wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.opened(from_start=False)
     wire.response(OK).request(GET).response(EMPTY).later(2_000_000_000)
     assert [summary(exchange) for exchange in wire.exchanges] == [
         (None, 200, None),
@@ -599,8 +600,9 @@ def test_a_gap_in_a_content_up_to_the_close_costs_only_its_bytes():
     "framing", [b"Content-Length: 999\r\n", b"Transfer-Encoding: chunked\r\n", b""]
 )
 def test_midway_a_framing_followed_by_a_status_line_was_an_answer_to_head(framing):
-    wire = Wire().opened(from_start=False)
+    wire = Wire()
     wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.opened(from_start=False)
     wire.response(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
     ended = wire.now
     wire.response(OK).later(2 * SECOND)
@@ -609,8 +611,9 @@ def test_midway_a_framing_followed_by_a_status_line_was_an_answer_to_head(framin
 
 
 def test_midway_bytes_are_skipped_until_an_event_begins_with_a_start_line():
-    wire = Wire().opened(from_start=False)
+    wire = Wire()
     wire.offsets = {Direction.EGRESS: 500, Direction.INGRESS: 900}
+    wire.opened(from_start=False)
     wire.response(b"tail of a body" + OK).request(b"GET /a HTT").request(GET).response(OK)
     wire.later(2_000_000_000)
     (exchange,) = wire.exchanges

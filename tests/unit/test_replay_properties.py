@@ -57,6 +57,7 @@ opened_records = st.builds(
     st.just(wire.OPENED), few, near, few, few, st.binary(min_size=16, max_size=16),
     st.binary(min_size=16, max_size=16), u16, u16, u32, u32, st.integers(-1, 9),
     st.integers(0, 1), st.integers(0, 3), st.integers(0, 1), st.integers(0, 1), st.just(0),
+    u64, u64,
 )  # fmt: skip
 closed_records = st.builds(
     wire.CLOSED_RECORD.pack,

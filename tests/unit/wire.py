@@ -67,6 +67,9 @@ class Wire:
             "peer": None,
             "iss": 0,
             "irs": 0,
+            "begins": None
+            if from_start
+            else tuple(self.offsets[direction] for direction in sorted(self.offsets)),
         }
         known |= facts
         self.connections.handle(

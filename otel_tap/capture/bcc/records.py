@@ -63,6 +63,7 @@ def _opened(event: ConnectionOpened) -> bytes:
         event.from_start,
         event.local is not None or event.peer is not None,
         0,
+        *(event.begins or (wire.UNKNOWN_BEGIN, wire.UNKNOWN_BEGIN)),
     )
 
 

@@ -23,7 +23,9 @@ from otel_tap.events import DataEvent
 _ADDRESS = bytes(10) + b"\xff\xff\x7f\0\0\x01"
 SEEDS = (
     DATA_RECORD.pack(DATA, 10, 5, 4, 1, 0, -1, 11, 4, 3, 1, 1) + b"abc" + bytes(5),
-    OPENED_RECORD.pack(OPENED, 10, 5, 1, 2, _ADDRESS, bytes(16), 80, 443, 7, 8, 3, 1, 2, 1, 1, 0),
+    OPENED_RECORD.pack(
+        OPENED, 10, 5, 1, 2, _ADDRESS, bytes(16), 80, 443, 7, 8, 3, 1, 2, 1, 1, 0, 0, 1
+    ),
     CLOSED_RECORD.pack(CLOSED, 10, 5, 1, 2, 4, 0, 1, 2, 3, 4),
     PROCESS_STARTED_RECORD.pack(PROCESS_STARTED, 10, 5, 4, 1, 0, 9, 0, b"curl", b"/usr/bin/curl"),
     HEADER.pack(PROCESS_EXITED, 10, 5),
