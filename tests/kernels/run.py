@@ -3,7 +3,8 @@
 Owns: the guests, from boot to verdict. A guest is emulated, so that it needs no rights to
 virtualise; its root is this host's, read-only under a layer in its memory. Promises: a line per
 kernel on stdout; each guest ends within its time; the exit code is 0 only if every kernel passed
-all of its tests, and passed at least one. Must not know: what the tests test.
+all of its tests, and passed at least one, and 3 if none failed but one was not to be had. Must not
+know: what the tests test.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ CHECKOUT = Path(__file__).parents[2]
 FOLDER = CHECKOUT / "build" / "kernels"
 HOST = "host"
 PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
+
+_NOT_AVAILABLE = 3  # an exit code
 
 _GUEST = Path(__file__).with_name("guest.sh")
 _RESULTS = Path("/mnt")  # where the guest mounts the folder for what it has to say
@@ -66,6 +69,7 @@ class Verdict:
     failed: int = 0
     skipped: int = 0
     trouble: str = ""  # why there is no result, or none to trust
+    available: bool = True
 
     @property
     def good(self) -> bool:
@@ -161,11 +165,11 @@ def _run(name: str, folder: Path, seconds: float) -> Verdict:
     try:
         return run_guest(fetch(PACKAGES[name], FOLDER), folder, seconds)
     except NotAvailableError as error:
-        return Verdict(name, trouble=str(error))
+        return Verdict(name, trouble=str(error), available=False)
 
 
-def _try(name: str, seconds: float) -> bool:
-    """Run the tests on one kernel, say what came of it; whether that is good."""
+def _try(name: str, seconds: float) -> int:
+    """Run the tests on one kernel, say what came of it; the exit code for that."""
     folder = FOLDER / f"results-{name}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -181,7 +185,9 @@ def _try(name: str, seconds: float) -> bool:
     output = folder / "output.txt"
     if not verdict.good and output.exists():
         sys.stderr.write(output.read_text(errors="replace"))
-    return verdict.good
+    if not verdict.available:
+        return _NOT_AVAILABLE
+    return 0 if verdict.good else 1
 
 
 def main() -> int:
@@ -196,13 +202,13 @@ def main() -> int:
     if unknown:
         parser.error(f"no such kernel: {', '.join(sorted(unknown))}")
     # This host's kernel by itself: its tests would wait for the emulators.
-    good = [_try(name, arguments.seconds) for name in wanted if name == HOST]
+    codes = [_try(name, arguments.seconds) for name in wanted if name == HOST]
     guests = [name for name in wanted if name != HOST]
     if guests:
         _keep_bytecode()
     with ThreadPoolExecutor(max(1, len(guests))) as pool:
-        good += pool.map(lambda name: _try(name, arguments.seconds), guests)
-    return 0 if all(good) else 1
+        codes += pool.map(lambda name: _try(name, arguments.seconds), guests)
+    return 1 if 1 in codes else max(codes)
 
 
 if __name__ == "__main__":
