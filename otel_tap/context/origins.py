@@ -240,12 +240,13 @@ class Origins:
     ) -> Origin:
         path, user = record.executable_path, record.user
         if user is None:
-            user = self._user_of(event)  # it was gone amid the reading
+            # It was gone amid the reading.
+            user = self._user_of(event)
+            if user is None and record.uid is not None:
+                user = str(record.uid)
         if path is None and event is not None:
             # It is ending: its executable and its files are gone, but it had them.
             path = self._executed_path(event)
-            if user is not None and user.isdigit() and self._saw_the_host(event):
-                user = self._users.name_on_host(int(user))
         executable = _base_name(path) if path else record.comm
         container = record.container
         start = record.start_ticks * _TICK_NS

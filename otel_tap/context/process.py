@@ -41,7 +41,8 @@ class ProcessRecord:
     executable_path: str | None
     command: str | None
     command_line: str | None
-    user: str | None
+    uid: int | None
+    user: str | None  # also when the process had ended before its own user database was met
     container: Container | None
     declared: Declared
 
@@ -90,6 +91,7 @@ class ProcessReader:
             executable_path=path,
             command=command,
             command_line=command_line,
+            uid=uid,
             user=None if uid is None else self._users.name(uid, fd),
             container=self._container(fd),
             declared=_declared(fd),

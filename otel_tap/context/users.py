@@ -29,10 +29,16 @@ class Users:
         self._names: dict[int, str] = {}
         self._version: tuple[int, int, int, int] | None = None
 
-    def name(self, uid: int, process_fd: int) -> str:
-        """Name of `uid` in the process behind `process_fd` (an open /proc/PID), or its number."""
+    def name(self, uid: int, process_fd: int) -> str | None:
+        """Name of `uid` in the process behind `process_fd` (an open /proc/PID), or its number.
+
+        None: the process has ended, and nobody can say which file was its own.
+        """
         host = self._current()
-        if host is None or _identity("root/etc/passwd", process_fd) != host:
+        own = None if host is None else _identity("root/etc/passwd", process_fd)
+        if host is not None and own is None and _has_ended(process_fd):
+            return None
+        if host is None or own != host:
             return str(uid)
         return self._names.get(uid) or str(uid)
 
@@ -72,3 +78,14 @@ def _identity(path: str, directory_fd: int) -> _Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _has_ended(process_fd: int) -> bool:
+    """Whether a process has no root directory any more."""
+    try:
+        os.stat("root", dir_fd=process_fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        pass
+    return False

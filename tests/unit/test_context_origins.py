@@ -341,3 +341,21 @@ def test_a_process_that_went_amid_the_reading_has_the_user_that_its_exec_had(pro
     live(proc, 5, start=100)
     (proc / "5" / "status").unlink()
     assert origins.met(5, LATER).user == "1000"
+
+
+def test_a_process_that_lost_its_root_amid_the_reading_has_the_user_that_its_exec_had(tmp_path):
+    """Its executable was still there; an exit came between."""
+    proc, etc = tmp_path / "proc", tmp_path / "etc"
+    mounts = proc / "1" / "ns" / "mnt"
+    mounts.parent.mkdir(parents=True)
+    mounts.touch()
+    etc.mkdir()
+    (etc / "passwd").write_text("ann:x:1000:1000::/:/bin/sh\n")
+    (proc / "1" / "root").symlink_to(tmp_path)
+    live(proc, 5, start=100)
+    live(proc, 6, start=100)
+    origins = Origins(HOST, proc_root=proc, etc_root=etc)
+    event = started(5, start=100)._replace(mount_namespace=mounts.stat().st_ino)
+    origins.process_started(event)
+    assert origins.met(5, LATER).user == "ann"
+    assert origins.met(6, LATER).user == "6"  # nothing but a number is known of that one

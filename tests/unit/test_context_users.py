@@ -36,9 +36,17 @@ def test_a_process_with_another_passwd_has_a_number(tmp_path):
     os.close(fd)
 
 
-def test_without_a_passwd_on_either_side_a_user_is_a_number(tmp_path):
+def test_nobody_can_say_whose_passwd_a_process_had_that_has_ended(tmp_path):
     host = make_root(tmp_path / "host", "www:x:33:33::/:/bin/sh\n")
     fd = process_with_root(tmp_path, tmp_path / "gone")
+    assert Users(host / "etc").name(33, fd) is None
+    os.close(fd)
+
+
+def test_without_a_passwd_on_either_side_a_user_is_a_number(tmp_path):
+    host = make_root(tmp_path / "host", "www:x:33:33::/:/bin/sh\n")
+    (tmp_path / "bare").mkdir()
+    fd = process_with_root(tmp_path, tmp_path / "bare")
     assert Users(host / "etc").name(33, fd) == "33"
     assert Users(tmp_path / "gone").name(33, fd) == "33"
     assert Users(None).name(33, fd) == "33"
