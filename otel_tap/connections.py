@@ -337,8 +337,9 @@ class Connections:
         first = 1 if event.direction == Direction.EGRESS and not tls else 0
         if connection.from_start:
             if begin > first:
-                opened = state.protocol.egress_begins_at_one
-                self._gap(state, event, begin - first if opened else begin)
+                if not state.protocol.egress_begins_at_one:
+                    first = 0
+                self._gap(state, event, begin - first)
         elif begin > first or tls:
             # TCP numbers are absolute. A TLS session met midway is numbered from where it was
             # met, so there its small first number proves nothing.

@@ -38,12 +38,12 @@ PROCESS_EXITED: Final = 5
 
 HEADER: Final = struct.Struct("=IIQ")
 DATA_RECORD: Final = struct.Struct("=IIQQQQqIIIHH")
-OPENED_RECORD: Final = struct.Struct("=IIQQQ16s16sHHIIiBBBBIQQ")
+_OPENED_WITHOUT_BEGINS: Final = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")  # of earlier builds
+OPENED_RECORD: Final = struct.Struct(_OPENED_WITHOUT_BEGINS.format + "QQ")
 CLOSED_RECORD: Final = struct.Struct("=IIQQQIIQQQQ")
 PROCESS_STARTED_RECORD: Final = struct.Struct("=IIQQIIII16s128s")
 ACCOUNT: Final = struct.Struct("=QQ")
 UNKNOWN_BEGIN: Final = (1 << 64) - 1
-_OPENED_WITHOUT_BEGINS: Final = struct.Struct("=IIQQQ16s16sHHIIiBBBBI")
 
 
 def _layout(opened: struct.Struct) -> str:

@@ -240,10 +240,7 @@ class Origins:
     ) -> Origin:
         path, user = record.executable_path, record.user
         if user is None:
-            # It was gone amid the reading.
-            user = self._user_of(event)
-            if user is None and record.uid is not None:
-                user = str(record.uid)
+            user = self._user_of(event, record.uid)  # it was gone amid the reading
         if path is None and event is not None:
             # It is ending: its executable and its files are gone, but it had them.
             path = self._executed_path(event)
@@ -302,12 +299,15 @@ class Origins:
             return None
         return os.path.realpath(event.filename)
 
-    def _user_of(self, event: ProcessStarted | None) -> str | None:
-        if event is None:
+    def _user_of(self, event: ProcessStarted | None, uid: int | None = None) -> str | None:
+        """The user `uid`; where that could not be read, the one that the kernel told."""
+        if uid is None and event is not None:
+            uid = event.uid
+        if uid is None:
             return None
-        if self._saw_the_host(event):
-            return self._users.name_on_host(event.uid)
-        return str(event.uid)
+        if event is not None and self._saw_the_host(event):
+            return self._users.name_on_host(uid)
+        return str(uid)
 
     def _by_rule(
         self, path: str | None, names: tuple[str, ...], container_id: str | None

@@ -42,7 +42,7 @@ class ProcessRecord:
     command: str | None
     command_line: str | None
     uid: int | None
-    user: str | None  # also when the process had ended before its own user database was met
+    user: str | None  # its name, or its number where it has none
     container: Container | None
     declared: Declared
 

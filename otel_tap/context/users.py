@@ -32,13 +32,16 @@ class Users:
     def name(self, uid: int, process_fd: int) -> str | None:
         """Name of `uid` in the process behind `process_fd` (an open /proc/PID), or its number.
 
-        None: the process has ended, and nobody can say which file was its own.
+        None: its root cannot be looked at, so nobody can say which file is its own: mostly it has
+        ended.
         """
         host = self._current()
-        own = None if host is None else _identity("root/etc/passwd", process_fd)
-        if host is not None and own is None and _has_ended(process_fd):
+        if host is None:
+            return str(uid)
+        own = _identity("root/etc/passwd", process_fd)
+        if own is None and _identity("root", process_fd) is None:
             return None
-        if host is None or own != host:
+        if own != host:
             return str(uid)
         return self._names.get(uid) or str(uid)
 
@@ -78,14 +81,3 @@ def _identity(path: str, directory_fd: int) -> _Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _has_ended(process_fd: int) -> bool:
-    """Whether a process has no root directory any more."""
-    try:
-        os.stat("root", dir_fd=process_fd)
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    except OSError:
-        pass
-    return False

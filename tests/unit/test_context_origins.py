@@ -343,14 +343,14 @@ def test_a_process_that_went_amid_the_reading_has_the_user_that_its_exec_had(pro
     assert origins.met(5, LATER).user == "1000"
 
 
-def test_a_process_that_lost_its_root_amid_the_reading_has_the_user_that_its_exec_had(tmp_path):
-    """Its executable was still there; an exit came between."""
+def test_a_process_that_lost_its_root_amid_the_reading_keeps_its_users_name(tmp_path):
+    """Its executable and its status were still there; an exit came between."""
     proc, etc = tmp_path / "proc", tmp_path / "etc"
     mounts = proc / "1" / "ns" / "mnt"
     mounts.parent.mkdir(parents=True)
     mounts.touch()
     etc.mkdir()
-    (etc / "passwd").write_text("ann:x:1000:1000::/:/bin/sh\n")
+    (etc / "passwd").write_text("exec:x:1000:1000::/:/bin/sh\nann:x:6:6::/:/bin/sh\n")
     (proc / "1" / "root").symlink_to(tmp_path)
     live(proc, 5, start=100)
     live(proc, 6, start=100)
