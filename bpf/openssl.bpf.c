@@ -21,7 +21,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u8 direction, __u64 leng
 	struct tls_calls *calls;
 	struct tls_call *call;
 
-	if (pid_tgid >> 32 == agent_tgid)
+	if (pid_tgid >> 32 == constants.agent_tgid)
 		return 0;
 	calls = bpf_map_lookup_elem(&tls_calls, &pid_tgid);
 	if (!calls) {
@@ -286,7 +286,7 @@ static __always_inline int start_over(__u64 ssl)
 {
 	struct session_key key = {.ssl = ssl, .tgid = bpf_get_current_pid_tgid() >> 32};
 
-	if (!ssl || key.tgid == agent_tgid)
+	if (!ssl || key.tgid == constants.agent_tgid)
 		return 0;
 	end_session(&key);
 	begin_session(&key, 1);

@@ -164,6 +164,8 @@ __noinline int take_bytes(__u32 zero)
 	state->offset[direction] += moved;
 	if (state->verdict == VERDICT_OTHER)
 		return 0;
+	if (state->verdict == VERDICT_TLS && is_bound(state, pid_tgid))
+		return STEP_NONE;
 	transfer = bpf_map_lookup_elem(&transfers, &zero);
 	if (!transfer)
 		return 0;
@@ -192,7 +194,7 @@ __noinline int take_bytes(__u32 zero)
 		account_missing(socket_id, OT_LOST_UNSEEN, moved - transfer->left);
 	}
 	if (state->verdict == VERDICT_TLS)
-		return is_bound(state, pid_tgid) ? STEP_NONE : STEP_LOOK_FOR_SESSION;
+		return STEP_LOOK_FOR_SESSION;
 	if (state->verdict != VERDICT_HTTP)
 		return 0;
 	if (!state->announced) {

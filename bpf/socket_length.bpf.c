@@ -69,13 +69,24 @@ static __always_inline void read_call(struct socket_call *call, long result)
 		take_message_turn(call, result);
 }
 
+static __always_inline int moves_messages(void)
+{
+	const struct pt_regs___kernel *regs =
+	    (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	return regs && SHAPE_KIND(shape_of_call(known_syscall_number(regs))) == CALL_MESSAGES;
+}
+
 static __always_inline int socket_length(struct sock *sk, int result, int flags, __u32 direction)
 {
 	struct socket_call *call;
 	struct tcp_sock *tcp;
 	__u64 socket_id;
 
-	if ((__u32)(bpf_get_current_pid_tgid() >> 32) == agent_tgid)
+	if (!is_watched(bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	/* Nothing was there to read, mostly. An error may end the turns of messages, though. */
+	if (result < 0 && !moves_messages())
 		return 0;
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)

@@ -18,7 +18,7 @@ int socket_syscall_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (result < 0)
 		return 0;
 	shape = shape_of_call(syscall_number(regs));
-	if (!shape || (__u32)(bpf_get_current_pid_tgid() >> 32) == agent_tgid ||
+	if (!shape || !is_watched(bpf_get_current_pid_tgid() >> 32) ||
 	    syscall_arguments(regs, &args))
 		return 0;
 	call = new_socket_call();

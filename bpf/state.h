@@ -148,8 +148,11 @@ struct tls_calls {
 	__u32 reserved;
 };
 
-/* Set by the loader before the programs are loaded. */
-const volatile __u32 agent_tgid = 0;
+/* Set by the loader before the programs are loaded, so that what is off costs nothing. */
+const volatile struct {
+	__u32 agent_tgid;
+	__u32 only_chosen; /* of sockets, only those of processes in `chosen` are looked at */
+} constants = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -273,6 +276,20 @@ struct {
 	__type(key, struct flow);
 	__type(value, __u8);
 } own_flows SEC(".maps");
+
+/* The processes that the agent was started for, and the children of its self-checks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u32); /* tgid */
+	__type(value, __u8);
+} chosen SEC(".maps");
+
+static __always_inline int is_watched(__u32 tgid)
+{
+	return tgid != constants.agent_tgid &&
+	       (!constants.only_chosen || bpf_map_lookup_elem(&chosen, &tgid));
+}
 
 static __always_inline void account(__u32 of, __u64 bytes)
 {

@@ -26,9 +26,9 @@ int tcp_state_change(struct bpf_raw_tracepoint_args *ctx)
 
 		/* connect(): in the process's own context. */
 		tgid = bpf_get_current_pid_tgid() >> 32;
-		if (tgid == agent_tgid)
+		if (tgid == constants.agent_tgid)
 			bpf_map_update_elem(&own_sockets, &key, &one, BPF_ANY);
-		else
+		else if (is_watched(tgid))
 			meet_process(tgid);
 		return 0;
 	}

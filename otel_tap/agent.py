@@ -228,7 +228,7 @@ class Agent:
                     resource={"host.name": host.name} | ({"host.id": host.id} if host.id else {}),
                     report=self._report,
                 )
-            self._report(f"ready: {tapped} TLS library files and all TCP sockets are tapped")
+            self._report(f"ready: {tapped} TLS library files and TCP sockets are tapped")
 
     def _open_source(self) -> HostSource:
         capture = self._settings.capture

@@ -23,6 +23,7 @@ from otel_tap.capture.bcc.installed import (
     find_headers,
     find_package,
 )
+from otel_tap.capture.hooks import has_uprobe_links
 from otel_tap.context.kernel import KernelVersion, read_kernel_version
 from otel_tap.errors import HostError, RightsError
 
@@ -124,7 +125,14 @@ def check_host(
         _check_uprobes(root),
         _check_return_probes(version, machine),
         _check_lockdown(root),
-        _check_rights(root, capabilities, version),
+        _check_rights(
+            root,
+            capabilities,
+            version,
+            # BCC knows perf events only.
+            by_perf=loader == "bcc"
+            or not has_uprobe_links(root / "sys/kernel/btf/vmlinux", version),
+        ),
         _check_process_rights(capabilities),
         _check_pid_namespace(root),
         _check_tracefs(root, capabilities),
@@ -241,7 +249,9 @@ def _check_lockdown(root: Path) -> Finding:
     return _yes("lockdown", f"lockdown is {found[1]}, which allows watching")
 
 
-def _check_rights(root: Path, capabilities: int | None, version: KernelVersion | None) -> Finding:
+def _check_rights(
+    root: Path, capabilities: int | None, version: KernelVersion | None, *, by_perf: bool
+) -> Finding:
     remedy = "Run it as root: sudo otel-tap ..."
     if capabilities is None:
         return _unknown(RIGHTS, "/proc/self/status does not say what this user may do", remedy)
@@ -250,7 +260,7 @@ def _check_rights(root: Path, capabilities: int | None, version: KernelVersion |
         return _no(RIGHTS, "root of a user namespace is not root of the host", remedy)
     admin = _has(capabilities, _CAP_SYS_ADMIN)
     has_both = _has(capabilities, _CAP_BPF) and _has(capabilities, _CAP_PERFMON)
-    if admin:
+    if admin or (has_both and not by_perf):
         return _yes(RIGHTS, "probes may be loaded and attached")
     if not has_both:
         return _no(RIGHTS, "this user may not load probes (CAP_BPF and CAP_PERFMON)", remedy)

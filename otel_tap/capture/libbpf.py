@@ -2,6 +2,10 @@
 
 Only what the loader needs, by ctypes. Every call that fails raises `CaptureError` with the
 kernel's reason and what libbpf said about it.
+
+Uprobes are attached by perf events, or by links of the kernel's own (`use_uprobe_links`), which
+libbpf knows since 1.3 only, so that these are made by the system call itself (source: `union
+bpf_attr` and `BPF_LINK_CREATE` in include/uapi/linux/bpf.h).
 """
 
 from __future__ import annotations
@@ -9,7 +13,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections import deque
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +24,13 @@ from otel_tap.errors import CaptureError, HostError
 _LIBRARY = "libbpf.so.1"
 _PRINT_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _LOG_LINES = 64
+
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}
+_BPF_LINK_CREATE = 28
+_BPF_TRACE_UPROBE_MULTI = 48
+_UPROBE_MULTI_RETURN = 1
+# prog_fd, target_fd, attach_type, flags; path, offsets, ref_ctr_offsets, cookies, cnt, flags, pid.
+_LINK_CREATE = struct.Struct("=IIIIQQQQIII")
 
 EVERYONE = -1
 """In place of a process id."""
@@ -51,6 +64,9 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
         [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)],
     ),
     "bpf_program__name": (ctypes.c_char_p, [ctypes.c_void_p]),
+    "bpf_program__section_name": (ctypes.c_char_p, [ctypes.c_void_p]),
+    "bpf_program__fd": (ctypes.c_int, [ctypes.c_void_p]),
+    "bpf_program__set_expected_attach_type": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_int]),
     "bpf_program__attach": (ctypes.c_void_p, [ctypes.c_void_p]),
     "bpf_program__attach_uprobe_opts": (
         ctypes.c_void_p,
@@ -120,13 +136,14 @@ def _failure(what: str, code: int) -> CaptureError:
 class Link:
     """An attached program; `close` detaches it."""
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, detach: Callable[[int], object] | None = None) -> None:
         self._handle: int | None = handle
+        self._detach = detach or _libbpf().bpf_link__destroy
 
     def close(self) -> None:
         """Detach; a second call does nothing."""
         if self._handle is not None:
-            _libbpf().bpf_link__destroy(self._handle)
+            self._detach(self._handle)
             self._handle = None
 
 
@@ -168,6 +185,7 @@ class BpfObject:
 
     def __init__(self, path: Path) -> None:
         self._name = path.name
+        self._uprobe_links = False
         self._handle: int | None = _libbpf().bpf_object__open_file(os.fsencode(path), None)
         if not self._handle:
             raise _failure(f"{self._name} cannot be opened", 0)
@@ -205,6 +223,18 @@ class BpfObject:
                 if code:
                     raise _failure(f"map {name} cannot be shared with {self._name}", code)
 
+    def use_uprobe_links(self) -> None:
+        """Attach uprobes by links of the kernel's own, not by perf events; before `load`.
+
+        An event that is there for one process is switched with it, each time that the process
+        begins to run and to wait: ten of them cost a server that waits between its requests 5 us
+        of each. Such links cost nothing but the calls that they see.
+        """
+        self._uprobe_links = True
+        for program in self._programs():
+            if _libbpf().bpf_program__section_name(program) in (b"uprobe", b"uretprobe"):
+                _libbpf().bpf_program__set_expected_attach_type(program, _BPF_TRACE_UPROBE_MULTI)
+
     def load(self) -> None:
         """Create maps, verify and load every program."""
         _log.clear()
@@ -226,18 +256,21 @@ class BpfObject:
             raise CaptureError(f"{self._name} has no program {name}")
         return int(handle)
 
+    def _programs(self) -> Iterator[int]:
+        program = _libbpf().bpf_object__next_program(self._handle, None)
+        while program:
+            yield program
+            program = _libbpf().bpf_object__next_program(self._handle, program)
+
     def attach_all(self) -> list[Link]:
         """Attach every program to the place its section names."""
-        library = _libbpf()
         links = []
-        program = library.bpf_object__next_program(self._handle, None)
-        while program:
-            link = library.bpf_program__attach(program)
+        for program in self._programs():
+            link = _libbpf().bpf_program__attach(program)
             if not link:
-                name = library.bpf_program__name(program).decode()
+                name = _libbpf().bpf_program__name(program).decode()
                 raise _failure(f"{name} cannot be attached", 0)
             links.append(Link(link))
-            program = library.bpf_object__next_program(self._handle, program)
         return links
 
     def attach_uprobe(
@@ -247,6 +280,14 @@ class BpfObject:
 
         What is attached for one process is not in the memory of others: it costs them nothing.
         """
+        if self._uprobe_links:
+            descriptor = _uprobe_link(
+                _libbpf().bpf_program__fd(self._program(program)), path, file_offset,
+                flags=_UPROBE_MULTI_RETURN if at_return else 0, pid=max(pid, 0),
+            )  # fmt: skip
+            if descriptor < 0:
+                raise _failure(f"{program} cannot be attached to {path}+{file_offset:#x}", 0)
+            return Link(descriptor, os.close)
         options = _UprobeOpts(sz=ctypes.sizeof(_UprobeOpts), retprobe=at_return)
         link = _libbpf().bpf_program__attach_uprobe_opts(
             self._program(program), pid, os.fsencode(path), file_offset, ctypes.byref(options)
@@ -260,6 +301,22 @@ class BpfObject:
         if self._handle is not None:
             _libbpf().bpf_object__close(self._handle)
             self._handle = None
+
+
+def _uprobe_link(program: int, path: str, file_offset: int, *, flags: int, pid: int) -> int:
+    """The descriptor of a link that attaches one program at one place; -1: see errno.
+
+    `pid` 0: in every process.
+    """
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    offsets = (ctypes.c_uint64 * 1)(file_offset)
+    request = _LINK_CREATE.pack(
+        program, 0, _BPF_TRACE_UPROBE_MULTI, 0,
+        ctypes.addressof(name), ctypes.addressof(offsets), 0, 0, 1, flags, pid,
+    )  # fmt: skip
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _SYS_BPF[os.uname().machine]
+    return int(libc.syscall(number, _BPF_LINK_CREATE, request, ctypes.c_size_t(len(request))))
 
 
 def possible_cpus() -> int:

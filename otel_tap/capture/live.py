@@ -42,8 +42,8 @@ class LiveSource:
     """Loads, attaches and drains; the live `EventSource`.
 
     `tee` gets every event with the bytes of its record, for recordings. `watched`: somebody looks
-    at what comes of the events, and shall not have to wait for it. `pids`: the only processes whose
-    TLS libraries need probes, while there are such processes; empty: all.
+    at what comes of the events, and shall not have to wait for it. `pids`: the only processes that
+    are looked at, while there are such processes; empty: all.
     Raises what `KernelSide` raises.
     """
 
@@ -57,7 +57,8 @@ class LiveSource:
         watched: bool = False,
         pids: Collection[int] = (),
     ) -> None:
-        self._kernel = KernelSide(ring_bytes)
+        pids = pids if _are_there(pids) else ()
+        self._kernel = KernelSide(ring_bytes, only_chosen=bool(pids))
         self._watched = watched
         self._tee = tee
         self._batch: list[Event] = []
@@ -68,9 +69,7 @@ class LiveSource:
         self._fill = 0.0
         self._seen_ktime_ns = 0
         self._checks = SelfChecks()
-        self.taps = LibraryTaps(
-            self._kernel, self._checks, report, pids=pids if _are_there(pids) else ()
-        )
+        self.taps = LibraryTaps(self._kernel, self._checks, report, pids=pids)
         self._discovery = Discovery(
             self.taps.attach,
             report,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from otel_tap.capture import wire
 from otel_tap.capture.control import Control
-from otel_tap.capture.hooks import socket_objects
+from otel_tap.capture.hooks import socket_objects, uprobe_links_here
 from otel_tap.capture.libbpf import EVERYONE, BpfMap, BpfObject, Link, possible_cpus
 from otel_tap.capture.plan import FilePlan
 from otel_tap.capture.probes import KERNEL_OBJECTS, LIBRARIES
@@ -21,17 +21,20 @@ from otel_tap.events import Direction, LossReason
 
 OBJECTS = Path(__file__).with_name("objects")
 _MAX_TLS_CALLS = 16384
+_PROBES_IN_PROGRAMS = tuple(dict.fromkeys(library.object_name for library in LIBRARIES))
 
 
 class KernelSide:
     """The loaded programs and their maps; `close` detaches everything.
 
-    `ring_bytes`: size of the ring buffer, a power of two of at least one page.
+    `ring_bytes`: size of the ring buffer, a power of two of at least one page. `only_chosen`:
+    sockets of processes that were not chosen (`choose`) are not looked at.
     Raises `HostError` when the compiled objects or libbpf are missing, `CaptureError` when the
     kernel refuses a program.
     """
 
-    def __init__(self, ring_bytes: int) -> None:
+    def __init__(self, ring_bytes: int, *, only_chosen: bool = False) -> None:
+        self._constants = struct.pack("=II", os.getpid(), only_chosen)
         self._objects: dict[str, BpfObject] = {}
         self._links: list[Link] = []
         self._maps: dict[str, BpfMap] = {}
@@ -43,7 +46,7 @@ class KernelSide:
         try:
             for name in (
                 *KERNEL_OBJECTS,
-                *dict.fromkeys(library.object_name for library in LIBRARIES),
+                *_PROBES_IN_PROGRAMS,
             ):
                 self._load(name, ring_bytes)
             self._socket_object = self._load_first(socket_objects(), ring_bytes)
@@ -65,11 +68,13 @@ class KernelSide:
             )
         bpf_object = BpfObject(path)
         self._objects[name] = bpf_object
-        bpf_object.set_constants(struct.pack("=I", os.getpid()))
+        bpf_object.set_constants(self._constants)
         if self._maps:
             bpf_object.share(self._maps)
         else:
             bpf_object.set_size("events", ring_bytes)
+        if name in _PROBES_IN_PROGRAMS and uprobe_links_here():
+            bpf_object.use_uprobe_links()
         bpf_object.load()
         for map_name, bpf_map in bpf_object.maps().items():
             self._maps.setdefault(map_name, bpf_map)
@@ -153,6 +158,14 @@ class KernelSide:
         else:
             self._unwanted.update(key, b"\1")
             self.control.filtering = True
+
+    def choose(self, tgid: int, *, chosen: bool) -> None:
+        """Whether sockets of this process are looked at, where only chosen ones are."""
+        key = struct.pack("=I", tgid)
+        if chosen:
+            self._maps["chosen"].update(key, b"\1")
+        else:
+            self._maps["chosen"].delete(key)
 
     def _account(self, index: int) -> tuple[int, int]:
         value = self._accounts.lookup(struct.pack("=I", index), self._account_bytes) or b""

@@ -53,6 +53,10 @@ class Attacher(Protocol):
         """Take probes away that nobody can be in."""
         ...
 
+    def choose(self, tgid: int, *, chosen: bool) -> None:
+        """Whether sockets of this process are looked at, where only chosen ones are."""
+        ...
+
     def losses(self) -> dict[LossReason, tuple[int, int]]:
         """(events, bytes) that did not arrive, by reason."""
         ...
@@ -88,6 +92,8 @@ class LibraryTaps:
         self._checks = checks
         self._report = report
         self._pids = pids
+        for pid in pids:
+            attacher.choose(pid, chosen=True)
         self._closing: threading.Thread | None = None
         self._unchecked: list[Tapped] = []
         self.placed: dict[FileKey, Tapped] = {}
@@ -145,11 +151,15 @@ class LibraryTaps:
                 else:
                     self._judge(tapped, session, outcome)
             self._close_soon(children)
+            for _, session in sessions:
+                self._attacher.choose(session.process.pid, chosen=False)
 
     def _attach_to(self, sessions: Sequence[Session]) -> list[Link]:
         """Where only some processes are probed, the children are probed like them."""
         links: list[Link] = []
         pids = [session.process.pid for session in sessions] if self._pids else []
+        for pid in pids:
+            self._attacher.choose(pid, chosen=True)
         if pids:
             for tapped in list(self.placed.values()):
                 try:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +96,10 @@ def seen(tmp_path: Path) -> Seen:
 
 @contextmanager
 def running_agent(
-    seen: Seen, body_limit: str = "1MiB", pid: list[str] | None = None, ring_size: str = "32MiB"
+    seen: Seen,
+    body_limit: str = "1MiB",
+    ring_size: str = "32MiB",
+    filters: Mapping[str, list[str]] | None = None,
 ) -> Iterator[Agent]:
     settings = load_settings(
         None,
@@ -105,9 +108,9 @@ def running_agent(
             "capture.ring_size": ring_size,
             "bodies.enabled": True,
             "bodies.limit": body_limit,
-            "filters.pid": pid,
             "output": "none",
-        },
+        }
+        | {f"filters.{name}": values for name, values in (filters or {}).items()},
     ).settings
     agent = Agent(
         settings,
@@ -298,7 +301,7 @@ def test_processes_that_the_filters_leave_out_are_not_copied(seen, monkeypatch):
         lambda recorder, events, _unwanted, origin: commit(recorder, events, (), origin),
     )
     with known_traffic() as unwanted, known_traffic() as traffic:
-        with running_agent(seen, pid=[str(traffic.pid)]) as agent:
+        with running_agent(seen, filters={"exclude.pid": [str(unwanted.pid)]}) as agent:
             for source in (unwanted, traffic):
                 source.run(2)
             read_for(agent, 0.5)
@@ -316,3 +319,23 @@ def test_processes_that_the_filters_leave_out_are_not_copied(seen, monkeypatch):
     assert of_unwanted["captured"] + of_unwanted["filtered"] == 2 * unwanted.moved
     assert of_wanted["captured"] == 2 * traffic.moved
     assert len(seen.exchanges) == 2 * CONNECTIONS * 102
+
+
+def test_where_only_some_processes_are_asked_for_sockets_of_others_are_not_looked_at(seen):
+    with known_traffic() as other, known_traffic() as traffic:
+        with running_agent(seen, filters={"pid": [str(traffic.pid)]}) as agent:
+            for source in (other, traffic):
+                source.run(100)
+            read_for(agent, 0.5)
+            for source in (other, traffic):
+                source.close()
+            read_for(agent, 0.5)
+            status = agent.status()
+            agent.stop()
+        of_other, _ = accounts(seen.recording, other.port)
+        of_asked, _ = accounts(seen.recording, traffic.port)
+    assert {exchange.connection.tgid for exchange in seen.exchanges} == {traffic.pid}
+    assert len(seen.exchanges) == 2 * CONNECTIONS * 100
+    assert of_asked["captured"] == 2 * traffic.moved
+    assert not any(of_other.values())
+    assert status.not_wanted_bytes == {}

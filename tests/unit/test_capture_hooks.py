@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from otel_tap.capture import hooks
+from otel_tap.context.kernel import parse_kernel_version
 
 
 def btf(folder: Path, *types: bytes) -> Path:
@@ -32,3 +35,22 @@ def test_sockets_are_seen_at_system_calls_where_their_tracepoints_are_missing(mo
 def test_what_could_not_be_told_is_tried_cheapest_first(monkeypatch):
     monkeypatch.setattr(hooks, "has_tracepoint", lambda name: None)
     assert hooks.socket_objects() == ["socket_length.bpf.o", "socket_syscall.bpf.o"]
+
+
+@pytest.mark.parametrize(
+    ("release", "name", "there"),
+    [
+        ("6.18.44", b"BPF_TRACE_UPROBE_MULTI", True),
+        ("6.10.0", b"BPF_TRACE_UPROBE_MULTI", True),
+        ("6.6.30", b"BPF_TRACE_UPROBE_MULTI", False),  # sees main threads only
+        ("what", b"BPF_TRACE_UPROBE_MULTI", False),
+        ("6.18.44", b"BPF_TRACE_KPROBE_MULTI", False),
+    ],
+)
+def test_links_for_uprobes_are_used_where_they_meet_every_thread(tmp_path, release, name, there):
+    assert hooks.has_uprobe_links(btf(tmp_path, name), parse_kernel_version(release)) is there
+
+
+def test_without_type_information_uprobes_are_attached_by_perf(tmp_path):
+    version = parse_kernel_version("6.18.44")
+    assert hooks.has_uprobe_links(tmp_path / "absent", version) is False

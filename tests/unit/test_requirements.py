@@ -253,6 +253,18 @@ def test_rights_are_judged_by_capabilities_and_kernel(host, mask, release, outco
     assert host.finding(RIGHTS).outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("release", "loader", "outcome"),
+    [("6.18.1", "auto", YES), ("6.18.1", "bcc", NO), ("6.8.0-31-generic", "auto", UNKNOWN)],
+)
+def test_probes_by_links_of_the_kernel_need_no_admin(host, release, loader, outcome):
+    host.capabilities(BPF_AND_PERFMON)
+    host.write("proc/sys/kernel/osrelease", release)
+    host.write("sys/kernel/btf/vmlinux", "\0BPF_TRACE_UPROBE_MULTI\0")
+    host.loader = loader
+    assert host.finding(RIGHTS).outcome is outcome
+
+
 def test_only_rights_missing_is_an_error_of_its_own(host):
     host.capabilities(NONE)
     refusal = host.refusal()
