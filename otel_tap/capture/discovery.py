@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from otel_tap.capture.elf import ElfRefusal
@@ -48,7 +48,7 @@ class Discovery:
 
     `attach(path, plan)` does it and may raise `CaptureError`; `report` gets one line per file that
     could not be tapped. `settle(stopped)` is called in the thread after each look, and returns
-    soon once `stopped()`.
+    soon once `stopped()`. `pids`: the only processes that are looked at; empty: all.
     """
 
     def __init__(
@@ -58,11 +58,13 @@ class Discovery:
         *,
         placement: Placement = "symbol",
         settle: Callable[[Callable[[], bool]], None] | None = None,
+        pids: Collection[int] = (),
     ) -> None:
         self._attach = attach
         self._report = report
         self._placement: Placement = placement
         self._settle = settle
+        self._pids = pids
         self._installed = InstalledLibraries()
         self._known: set[FileKey] = set()
         self._file_systems: dict[tuple[str, int, int], float] = {}
@@ -76,7 +78,7 @@ class Discovery:
         """Look at every installed library and every process once."""
         for mapped in self._installed.below():
             self._consider(mapped)
-        for pid in process_ids():
+        for pid in self._pids or process_ids():
             self._look_at(pid)
 
     def start(self) -> None:
@@ -86,6 +88,8 @@ class Discovery:
 
     def process_started(self, pid: int) -> None:
         """A process executed something: its libraries appear in a moment."""
+        if self._pids and pid not in self._pids:
+            return
         now = time.monotonic()
         with self._wake:
             if len(self._waiting) < _MAX_WAITING:

@@ -75,6 +75,7 @@ class LiveSource:
             report,
             placement=placement,
             settle=lambda stopped: self.taps.check(_while_drained, stopped),
+            pids=pids,
         )
         self._early: list[Event] = []
         try:

@@ -26,8 +26,8 @@ Say = Callable[[str], None]
 _WRK_S = 3.0
 _PACED_RATE = 2000
 # Short rounds, for a machine's speed drifts by more than what is measured: 60 s in all.
-_PACED_ROUNDS = 12
-_PACED_S = 5
+_PACED_ROUNDS = 20
+_PACED_S = 3
 _TORN_DOWN_S = 1.0  # after an agent's end the kernel still frees what was its
 _AGENT_RATES = (2000, 10_000)  # per second; the first is the one that counts
 _AGENT_WINDOW_S = 4.0
@@ -137,7 +137,10 @@ def nginx_tls_paced(say: Say) -> Result:
 
 
 def agent(say: Say) -> Result:
-    """The agent itself, interpreted and compiled: CPU per exchange, memory, idle CPU, start."""
+    """The agent itself, interpreted and compiled: CPU per exchange, memory, idle CPU, start.
+
+    It delivers over http/protobuf; once more over gRPC, to compare.
+    """
     ready = []
     for _ in range(ROUNDS):
         with Collector() as collector, Tap(collector) as tap:
@@ -149,30 +152,35 @@ def agent(say: Say) -> Result:
     usual: dict[str, list[float]] = {}  # of each figure at the first rate, by round
     counts = {"sent": 0, "spans": 0, "lost": 0, "shed_bytes": 0}
     with _folder() as folder, _varied(folder) as http1, _varied_http2(folder) as http2:
-        for name, (pid, drive) in {"http1": http1, "http2": http2}.items():
-            for compiled in (False, True):
-                with (
-                    Collector() as collector,
-                    Tap(collector, "--pid", str(pid), compiled=compiled) as tap,
-                ):
-                    time.sleep(_SETTLED_S)
-                    if not compiled and name == "http1":
-                        result["idle_cpu_percent"] = _idle(tap)
-                        say(f"idle {result['idle_cpu_percent']['median']} % of one CPU")
-                    made, cpu_us = _cpu_per_exchange(tap, drive, clock)
-                    figure = f"cpu_us_per_exchange_{name}" + ("_compiled" if compiled else "")
-                    for rate, values in cpu_us.items():
-                        suffix = "" if rate == _AGENT_RATES[0] else f"_at_{rate}"
-                        result[figure + suffix] = spread(values)
-                        say(f"{figure} at {rate}/s: {spread(values)['median']}")
-                    usual[figure] = cpu_us[_AGENT_RATES[0]]
-                    if not compiled and name == "http1":
-                        result["rss_mb"] = round(tap.rss_mb, 1)
-                    summary = tap.stop()
-                    counts["sent"] += made
-                    counts["spans"] += collector.take_counts()["spans"]
-                    counts["lost"] += summary.lost
-                    counts["shed_bytes"] += summary.shed_bytes
+        for figure, (pid, drive), compiled, protocol in (
+            ("http1", http1, False, "http/protobuf"),
+            ("http1_compiled", http1, True, "http/protobuf"),
+            ("http1_compiled_grpc", http1, True, "grpc"),
+            ("http2", http2, False, "http/protobuf"),
+            ("http2_compiled", http2, True, "http/protobuf"),
+        ):
+            with (
+                Collector() as collector,
+                Tap(collector, "--pid", str(pid), compiled=compiled, protocol=protocol) as tap,
+            ):
+                time.sleep(_SETTLED_S)
+                if figure == "http1":
+                    result["idle_cpu_percent"] = _idle(tap)
+                    say(f"idle {result['idle_cpu_percent']['median']} % of one CPU")
+                made, cpu_us = _cpu_per_exchange(tap, drive, clock)
+                name = f"cpu_us_per_exchange_{figure}"
+                for rate, values in cpu_us.items():
+                    suffix = "" if rate == _AGENT_RATES[0] else f"_at_{rate}"
+                    result[name + suffix] = spread(values)
+                    say(f"{name} at {rate}/s: {spread(values)['median']}")
+                usual[name] = cpu_us[_AGENT_RATES[0]]
+                if figure == "http1":
+                    result["rss_mb"] = round(tap.rss_mb, 1)
+                summary = tap.stop()
+                counts["sent"] += made
+                counts["spans"] += collector.take_counts()["spans"]
+                counts["lost"] += summary.lost
+                counts["shed_bytes"] += summary.shed_bytes
     result["ready_ms"] = spread(ready, 0)
     slowdown = clock.slowdown
     result["cpu_slowdown"] = spread(slowdown, 2)

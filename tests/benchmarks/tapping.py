@@ -24,7 +24,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Collector:
-    """Accepts OTLP over gRPC and counts afterwards, so that counting costs nobody anything."""
+    """Accepts OTLP and counts afterwards, so that counting costs nobody anything."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -34,7 +34,11 @@ class Collector:
             text=True,
             process_group=0,  # Ctrl-C reaches the runner only, which ends them in order
         )
-        self.endpoint = f"http://127.0.0.1:{self._line()}"
+        grpc, http = self._line().split()
+        self.endpoints = {
+            "grpc": f"http://127.0.0.1:{grpc}",
+            "http/protobuf": f"http://127.0.0.1:{http}",
+        }
         return self
 
     def _line(self) -> str:
@@ -86,12 +90,18 @@ def read_summary(lines: Sequence[str]) -> Summary:
 class Tap:
     """`otel-tap run`; `ready_s` is the time from its start until it taps.
 
-    Interpreted as it is here, or as the wheel holds it: with the modules of `COMPILED`.
+    Interpreted as it is here, or as the wheel holds it: with the modules of `COMPILED`. `protocol`
+    is how OTLP is carried; the default is the one that OpenTelemetry recommends.
     """
 
     def __init__(
-        self, collector: Collector | None, *arguments: str, compiled: bool = False
+        self,
+        collector: Collector | None,
+        *arguments: str,
+        compiled: bool = False,
+        protocol: str = "http/protobuf",
     ) -> None:
+        self._protocol = protocol
         self._collector = collector
         self._folder = COMPILED if compiled else None
         self._arguments = arguments
@@ -106,7 +116,8 @@ class Tap:
         }
         arguments = list(self._arguments)
         if self._collector is not None:
-            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = self._collector.endpoint
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = self._collector.endpoints[self._protocol]
+            environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = self._protocol
         begin = time.monotonic()
         self._process = subprocess.Popen(
             [*AGENT, sys.executable, "-m", "otel_tap", "run", *arguments],

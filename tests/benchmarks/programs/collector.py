@@ -1,8 +1,13 @@
-"""An OTLP/gRPC collector that keeps what it gets, and counts it when asked (`count` on stdin)."""
+"""An OTLP collector that keeps what it gets, and counts it when asked (`count` on stdin).
+
+Takes it over gRPC and over HTTP, and prints the two ports.
+"""
 
 import json
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -23,13 +28,31 @@ class Keep(grpc.GenericRpcHandler):  # type: ignore[misc]
         return grpc.unary_unary_rpc_method_handler(export)
 
 
+class Take(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        received[self.path.rpartition("/")[2]].append(body)
+        self.send_response(200)
+        self.send_header("content-type", "application/x-protobuf")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is said but counts."""
+
+
 def main() -> None:
     server = grpc.server(
         ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", 64 << 20)]
     )
     server.add_generic_rpc_handlers((Keep(),))
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    grpc_port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Take)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    print(grpc_port, http.server_port, flush=True)
     for _ in sys.stdin:
         spans = sum(
             len(scope.spans)
