@@ -21,7 +21,7 @@ DEBIAN := python3-venv clang llvm libbpf1 libbpf-dev libc6-dev linux-libc-dev \
 # What compiles the modules of the wheel.
 DEBIAN_WHEEL := gcc libc6-dev python3-dev
 # What the benchmarks load with.
-DEBIAN_BENCH := wrk nghttp2-client gcc libc6-dev
+DEBIAN_BENCH := wrk nghttp2-client gcc libc6-dev bpftrace
 # What the tests tap besides.
 DEBIAN_TEST := runc nghttp2-client gcc util-linux iproute2 python3-bpfcc linux-headers-amd64 tinyproxy \
 	nghttp2-proxy

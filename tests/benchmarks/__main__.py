@@ -13,7 +13,7 @@ from tests.benchmarks.loads import LoadError
 from tests.benchmarks.report import RESULT, keep, table
 from tests.benchmarks.scenarios import SCENARIOS
 
-_PROGRAMS = ("nginx", "wrk", "h2load", "openssl", "gcc", "taskset", "setpriv")
+_PROGRAMS = ("nginx", "wrk", "h2load", "openssl", "bpftrace", "gcc", "taskset", "setpriv")
 
 
 def _complaint(names: list[str]) -> str | None:

@@ -12,8 +12,9 @@ from typing import Any
 
 RESULT = Path("build/bench.json")
 _NOTES = {
-    "peers": "none: BCC's sslsniff 0.26 does not compile on Linux 6.18 with Debian 12's headers "
-    "('cannot call non-static helper function'); its probes sit where `--placement symbol` does",
+    "peers": "bpftrace: its own sslsnoop.bt, which times calls, and programs/contents.bt, which "
+    "reads the first 200 bytes of each; no exchanges, no delivery. BCC's sslsniff 0.26 does not "
+    "compile on Linux 6.18 with Debian 12's headers ('cannot call non-static helper function')",
     "cpu_slowdown": "how many times as long a fixed piece of work takes this CPU in bursts 250 ms "
     "apart as at its best, measured beside each round; *_at_full_speed is divided by it",
     "paced": "the filter leaves out the client, but its TLS calls meet the probes as well",

@@ -16,12 +16,14 @@ from tests.benchmarks.clock import Clock
 from tests.benchmarks.cpus import LOAD
 from tests.benchmarks.loads import pace, pace_http2, saturate
 from tests.benchmarks.nginx import Nginx
+from tests.benchmarks.peers import SCRIPTS, Bpftrace
 from tests.benchmarks.spread import percentile, ratios, spread
 from tests.benchmarks.tapping import PROGRAMS, Collector, Tap
 
 ROUNDS = 5
 Result = dict[str, Any]
 Say = Callable[[str], None]
+NO_PEERS: Mapping[str, str] = {}
 
 _WRK_S = 3.0
 _PACED_RATE = 2000
@@ -43,8 +45,15 @@ def _folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def _saturated(say: Say, path: str, *, tls: bool, modes: Mapping[str, tuple[str, ...]]) -> Result:
-    rates: dict[str, list[float]] = {mode: [] for mode in ("untapped", *modes)}
+def _saturated(
+    say: Say,
+    path: str,
+    *,
+    tls: bool,
+    modes: Mapping[str, tuple[str, ...]],
+    peers: Mapping[str, str] = NO_PEERS,
+) -> Result:
+    rates: dict[str, list[float]] = {mode: [] for mode in ("untapped", *modes, *peers)}
     counts: dict[str, int] = {}
     with _folder() as folder, Nginx(folder) as nginx, Collector() as collector:
         url = (nginx.tls if tls else nginx.plain) + path
@@ -66,16 +75,25 @@ def _saturated(say: Say, path: str, *, tls: bool, modes: Mapping[str, tuple[str,
                 }.items():
                     counts[f"{mode}_{name}"] = counts.get(f"{mode}_{name}", 0) + count
                 line += f", {mode} {run.rps:,.0f} ({summary.text})"
+            for name, script in peers.items():
+                with Bpftrace(folder, script) as peer:
+                    run = saturate(url, _WRK_S)
+                    lost = peer.stop()
+                rates[name].append(run.rps)
+                counts[f"{name}_requests"] = counts.get(f"{name}_requests", 0) + run.requests
+                counts[f"{name}_lost"] = counts.get(f"{name}_lost", 0) + lost
+                line += f", {name} {run.rps:,.0f} ({lost} lost)"
             say(line)
     result: Result = {f"{mode}_rps": spread(values, 0) for mode, values in rates.items()}
-    result |= {f"{mode}_of_untapped": ratios(rates[mode], rates["untapped"]) for mode in modes}
+    for mode in (*modes, *peers):
+        result[f"{mode}_of_untapped"] = ratios(rates[mode], rates["untapped"])
     return result | counts
 
 
 def nginx_tls_saturated(say: Say) -> Result:
-    """wrk on nginx over TLS, 36-byte answers, both ends tapped."""
+    """wrk on nginx over TLS, 36-byte answers, both ends tapped; then by bpftrace."""
     modes = {"symbol": ("--placement", "symbol"), "auto": ("--placement", "auto")}
-    return _saturated(say, "/", tls=True, modes=modes)
+    return _saturated(say, "/", tls=True, modes=modes, peers=SCRIPTS)
 
 
 def nginx_plain_saturated(say: Say) -> Result:

@@ -11,6 +11,7 @@ from otel_tap.cli.session import status_line
 from tests.benchmarks import report
 from tests.benchmarks.clock import slowdowns
 from tests.benchmarks.loads import LoadError, read_h2load, read_wrk
+from tests.benchmarks.peers import read_lost
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.spread import percentile, ratios, spread
 from tests.benchmarks.tapping import read_summary
@@ -104,6 +105,12 @@ def test_nothing_shed_and_nothing_lost_are_zero():
 def test_an_agent_that_died_without_counts_is_an_error_and_not_zero_losses():
     with pytest.raises(RuntimeError, match="Traceback"):
         read_summary(["otel-tap: ready\n", "Traceback (most recent call last):\n"])
+
+
+def test_what_a_peer_lost_is_the_sum_of_its_own_lines_and_of_no_captured_text():
+    output = b"ready\nLost 12 events\nwrk 7 9 Lost 99 events\nLost 3 events\n"
+    assert read_lost(output) == 15
+    assert read_lost(b"ready\n") == 0
 
 
 def test_one_scenario_leaves_the_others_of_the_same_machine(tmp_path: Path):

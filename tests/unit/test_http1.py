@@ -152,6 +152,24 @@ def test_an_early_response_waits_for_the_rest_of_its_request():
     assert exchange.end_ktime_ns == wire.now
 
 
+@pytest.mark.parametrize("client", [True, False])
+@pytest.mark.parametrize("lost", [0, 5])
+def test_fields_may_be_missing_from_a_head_that_was_cut(client, lost):
+    wire = Wire(client=client).opened()
+    wire.request(b"GET /a HTTP/1.1\r\nAccept: x\r\nHos", lost=lost).closed(CloseReason.RESET)
+    wire.later(2 * SECOND)
+    (exchange,) = wire.exchanges
+    assert exchange.request.fields == ((b"accept", b"x"),)
+    assert exchange.request.headers_incomplete
+    wire = Wire(client=client).opened().request(GET)
+    wire.response(b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Le", lost=lost)
+    wire.closed(CloseReason.RESET).later(2 * SECOND)
+    (exchange,) = wire.exchanges
+    assert exchange.response.fields == ((b"server", b"x"),)
+    assert exchange.response.headers_incomplete
+    assert not exchange.request.headers_incomplete
+
+
 def test_an_early_response_and_a_close_are_emitted_once():
     wire = Wire().opened().request(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nab")
     wire.response(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")

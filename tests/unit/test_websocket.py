@@ -346,8 +346,20 @@ def test_a_session_that_is_open_when_the_agent_stops_is_told():
     talk = Talk()
     talk.response(message(TEXT, b"x"))
     talk.connections.flush(talk.now)
-    assert [one.error for one in talk.sessions] == [ExchangeError.AGENT_STOPPED]
-    assert talk.sessions[0].websocket.received.messages == 1
+    (session,) = talk.sessions
+    assert session.error == ExchangeError.AGENT_STOPPED
+    assert session.websocket.received.messages == 1
+    assert not session.websocket.received.exact
+
+
+def test_a_session_that_is_left_out_for_overload_is_told_with_lower_bounds():
+    talk = Talk()
+    talk.response(message(TEXT, b"x")).closed(CloseReason.SHED)
+    (session,) = talk.sessions
+    assert session.error == ExchangeError.TRUNCATED
+    assert session.websocket.received.messages == 1
+    assert not session.websocket.received.exact
+    assert not session.websocket.sent.exact
 
 
 def test_a_handshake_whose_request_was_not_seen_leaves_the_client_side_in_doubt():

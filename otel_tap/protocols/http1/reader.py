@@ -72,6 +72,7 @@ class MessageReader:
         "_counters",
         "_fields",
         "_first_begin_ns",
+        "_head_is_cut",
         "_heads",
         "_listener",
         "_lost",
@@ -112,6 +113,7 @@ class MessageReader:
     def _clear(self) -> None:
         self._fields: tuple[Field, ...] = ()
         self._trailers: tuple[Field, ...] = ()
+        self._head_is_cut = False  # fields may have followed those that are known
         self._parts: list[bytes] | None = None
         self._reading: ContentReader | None = None
         self._room = self._body_limit
@@ -403,6 +405,7 @@ class MessageReader:
         buffer = bytes(self._buffer)
         self._buffer = bytearray()
         self._wire = len(buffer)
+        self._head_is_cut = True
         self._take_partial_head(buffer)
 
     def _doubt(self, word: str) -> None:

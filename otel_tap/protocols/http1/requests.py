@@ -183,7 +183,8 @@ class RequestReader(MessageReader):
             self._wire,
             self._lost,
             complete,
-            ambiguity=self._ambiguity,
+            self._head_is_cut,
+            self._ambiguity,
         )
 
     def _hidden(self, *, whole: bool, lost: bool, skipped: bool = False) -> None:

@@ -170,8 +170,9 @@ class ResponseReader(MessageReader):
             self._lost,
             complete,
             self._interim,
-            ambiguity=self._ambiguity,
-            events=None if self._reading is None else self._reading.events(),
+            self._head_is_cut,
+            self._ambiguity,
+            None if self._reading is None else self._reading.events(),
         )
 
     def _hidden(self, *, whole: bool, lost: bool, skipped: bool = False) -> None:  # noqa: ARG002 - the contract's

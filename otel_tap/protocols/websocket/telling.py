@@ -16,6 +16,8 @@ from otel_tap.websocket import Message, Session
 
 # How a session ends in order when close frames were seen.
 _IN_ORDER = (ExchangeError.CONNECTION_CLOSED, ExchangeError.PROCESS_EXITED)
+# What ends is the look at it: more may be said than was counted.
+_GOES_ON = (ExchangeError.TRUNCATED, ExchangeError.AGENT_STOPPED)
 
 
 class Telling:
@@ -95,6 +97,8 @@ class Telling:
         """What carries it ended so."""
         if self.over:
             return
+        if error in _GOES_ON:
+            self._reader.frames.doubt()
         if self.is_closing and error in _IN_ORDER:
             self._finish(ktime_ns, None)
         else:
