@@ -39,6 +39,7 @@ COMPILED = (
     "otel_tap/protocols/http2/*.py",
     "otel_tap/protocols/websocket/*.py",
     "otel_tap/telemetry/*.py",
+    "otel_tap/turn.py",
 )
 BUILD = "build/wheel"
 

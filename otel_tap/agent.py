@@ -219,6 +219,8 @@ class Agent:
         self._pipeline = self._build(host, offset, origins)
         if self._replay is None:
             self._live = self._source = self._open_source()
+            if self._recorder is None:
+                self._live.feed(self._pipeline)
             self._now = time.monotonic_ns()
             tapped = self._live.counters.files_tapped
             if self._otlp is not None and self._otlp.metrics is not None:
@@ -305,6 +307,9 @@ class Agent:
             spare=self._spare,
             want=self._want,
             content_rules=GenAiRules() if settings.telemetry.genai else None,
+            take_turn=self._batcher.add_turn
+            if self._batcher is not None and self._recorder is None
+            else None,
         )
 
     def _mute(self, connection_id: int) -> None:
@@ -379,7 +384,7 @@ class Agent:
     def _set_clock(self, unix_offset_ns: int) -> None:
         self.unix_offset_ns = unix_offset_ns
         if self._encoder is not None:
-            self._encoder.unix_offset_ns = unix_offset_ns
+            self._encoder.set_clock(unix_offset_ns)
 
     def _tick(self) -> None:
         now = self._now

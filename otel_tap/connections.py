@@ -12,11 +12,13 @@ runs without a known end is ended when it is silent for so long; at
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from otel_tap.capture.wire import DATA, DATA_SIZE, DataFields, data_event, unpack_data
 from otel_tap.events import (
     CloseReason,
     ConnectionClosed,
@@ -34,6 +36,7 @@ from otel_tap.protocols.content import ContentRules
 from otel_tap.protocols.counters import Counters
 from otel_tap.protocols.detection import Detection
 from otel_tap.protocols.http1.head import HeadParser
+from otel_tap.turn import Turn
 
 __all__ = ["Connections", "Counters"]
 
@@ -89,6 +92,7 @@ class Connections:
     `emit` gets every exchange once. `on_opaque` gets the id of a connection whose bytes are not
     read any more, so that the kernel can stop copying them; `spare` gets ranges of streams of which
     it can leave out the bytes; `content_rules` choose exchanges whose contents are read.
+    `emit_turn` gets those that are turns instead of `emit`, where contents are not kept.
     """
 
     __slots__ = (
@@ -99,6 +103,7 @@ class Connections:
         "_content_rules",
         "_detects",
         "_emit",
+        "_emit_turn",
         "_heads",
         "_idle_timeout_ns",
         "_on_opaque",
@@ -109,6 +114,7 @@ class Connections:
         "_states",
         "_stream_timeout_ns",
         "counters",
+        "taken_ktime_ns",
     )
 
     def __init__(
@@ -120,12 +126,14 @@ class Connections:
         on_opaque: Callable[[int], None] | None = None,
         spare: Spare | None = None,
         content_rules: ContentRules | None = None,
+        emit_turn: Callable[[Turn], None] | None = None,
     ) -> None:
         self.counters = Counters()
         self._body_limit = body_limit
         self._idle_timeout_ns = idle_timeout_ns
         self._stream_timeout_ns = max(idle_timeout_ns, FORGET_NS)
         self._emit = emit
+        self._emit_turn = emit_turn
         self._on_opaque = on_opaque
         self._spare = spare
         self._content_rules = content_rules
@@ -138,6 +146,7 @@ class Connections:
         self._closing: deque[tuple[int, int]] = deque()  # (ktime_ns, connection_id)
         self._pending: deque[tuple[int, int]] = deque()  # (due ktime_ns, connection_id)
         self._scanned_ns = 0
+        self.taken_ktime_ns = 0  # the time of the record that was taken last
 
     @property
     def open_connections(self) -> int:
@@ -209,7 +218,56 @@ class Connections:
             self._remove(state)
         self._closing.clear()
 
-    # Events.
+    # Records of the ring, and events.
+
+    def take(self, memory: mmap.mmap | bytes, at: int, size: int) -> bool:
+        """Take the ring record at `memory[at : at + size]` if it is data; False: it is not.
+
+        Bytes that follow what came before, of a connection that takes turns, are read where they
+        lie.
+        """
+        if size < DATA_SIZE:
+            return False
+        fields: DataFields = unpack_data(memory, at)
+        (
+            kind,
+            _,
+            ktime_ns,
+            begin_ktime_ns,
+            connection_id,
+            offset,
+            tcp_position,
+            tid,
+            length,
+            captured,
+            direction,
+            _,
+        ) = fields
+        if kind != DATA:
+            return False
+        self.taken_ktime_ns = ktime_ns
+        state = self._states.get(connection_id)
+        if state is not None and captured == length and size - DATA_SIZE >= length:
+            begin = at + DATA_SIZE
+            if direction == 1:
+                if offset == state.next_egress and state.protocol.take(
+                    memory, begin, begin + length, direction, ktime_ns, begin_ktime_ns,
+                    offset, tcp_position, tid,
+                ):  # fmt: skip
+                    state.next_egress = offset + length
+                    state.last_ktime_ns = ktime_ns
+                    self.counters.stream_bytes += length
+                    return True
+            elif direction == 0 and offset == state.next_ingress and state.protocol.take(
+                memory, begin, begin + length, direction, ktime_ns, begin_ktime_ns,
+                offset, tcp_position, tid,
+            ):  # fmt: skip
+                state.next_ingress = offset + length
+                state.last_ktime_ns = ktime_ns
+                self.counters.stream_bytes += length
+                return True
+        self.handle(data_event(fields, memory, at, size))
+        return True
 
     def handle_all(self, events: Sequence[Event], fact: Callable[[Event], None]) -> None:
         """Take the next events; `fact` gets those that are not data.
@@ -310,6 +368,8 @@ class Connections:
         connection = state.carrier.connection
         unbound = connection.tls != TlsLibrary.NONE and connection.evidence == PeerEvidence.NONE
         state.carrier.deliver = self._hold if unbound else self._emit
+        if self._emit_turn is not None:
+            state.carrier.deliver_turn = self._hold_turn if unbound else self._emit_turn
 
     def _closed(self, event: ConnectionClosed) -> None:
         if event.connection_id:
@@ -376,6 +436,9 @@ class Connections:
             self._pending.append((exchange.observed_ktime_ns + BINDING_NS, connection_id))
         state.pending.append(exchange)
 
+    def _hold_turn(self, turn: Turn) -> None:
+        self._hold(turn.exchange())
+
     def _emit_pending(self, state: ConnectionState) -> None:
         pending, state.pending = state.pending, []
         for exchange in pending or ():
@@ -402,6 +465,7 @@ class Connections:
             self._spare,
             self._detects,
             self._content_rules,
+            self._emit_turn,
         )
         state = ConnectionState(carrier, Detection(carrier, self._heads), ktime_ns)
         self._states[connection_id] = state

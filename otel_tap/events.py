@@ -9,6 +9,7 @@ All times are `ktime_ns`: integer nanoseconds of CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -196,6 +197,27 @@ class EventsLost(NamedTuple):
 Event = (
     DataEvent | ConnectionOpened | ConnectionClosed | ProcessStarted | ProcessExited | EventsLost
 )
+
+
+class Intake(Protocol):
+    """What can take the records of a live ring as they lie there."""
+
+    def take(self, memory: mmap.mmap | bytes, at: int, size: int) -> bool:
+        """Take the record at `memory[at : at + size]`; False: it is to be given as an event."""
+        ...
+
+    def handle(self, event: Event) -> None:
+        """Take an event, in its order among the records."""
+        ...
+
+    def count(self, taken: int) -> None:
+        """So many records were taken."""
+        ...
+
+    @property
+    def taken_ktime_ns(self) -> int:
+        """The time of the record that was taken last."""
+        ...
 
 
 class EventSource(Protocol):

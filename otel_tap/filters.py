@@ -75,6 +75,11 @@ class ExchangeFilter:
             or self._exchange_excludes
         )
 
+    @property
+    def asks_exchanges(self) -> bool:
+        """Whether exchanges of one process can differ."""
+        return bool(self._exchange_includes or self._exchange_excludes)
+
     def matches_process(self, origin: Origin) -> bool:
         """Whether any exchange of this process can be wanted."""
         # Most filters have few kinds of tests: an empty tuple is decided without a generator.

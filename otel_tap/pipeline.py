@@ -8,6 +8,7 @@ Pure but for what `origins` reads; time is that of the events.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from otel_tap.origin import Origin
 from otel_tap.privacy import Redactor
 from otel_tap.protocols import Spare
 from otel_tap.protocols.content import ContentRules
+from otel_tap.turn import Turn
 
 
 class OriginLookup(Protocol):
@@ -47,6 +49,8 @@ class OriginLookup(Protocol):
         """It may be forgotten some time."""
         ...
 
+
+TakeRecord = Callable[[mmap.mmap | bytes, int, int], bool]
 
 Take = Callable[[Exchange, Origin], None]
 """What gets finished exchanges that passed the filters."""
@@ -78,7 +82,9 @@ class Pipeline:
         spare: Spare | None = None,
         want: Callable[[int, bool], None] | None = None,
         content_rules: ContentRules | None = None,
+        take_turn: Callable[[Turn, Origin], None] | None = None,
     ) -> None:
+        self._take_turn = take_turn
         self._origins = origins
         self._filter = exchange_filter
         self._filters = not exchange_filter.is_empty
@@ -86,6 +92,14 @@ class Pipeline:
         self._takers = tuple(takers)
         self._encoders = tuple(encoders)
         self._on_end_met = on_end_met
+        self._judged: Origin | None = None  # the last process of a turn, and whether it is wanted
+        self._wanted = True
+        turns = (
+            take_turn is not None
+            and body_limit == 0
+            and not takers
+            and not exchange_filter.asks_exchanges
+        )
         self.connections = Connections(
             body_limit=body_limit,
             idle_timeout_ns=idle_timeout_ns,
@@ -93,7 +107,9 @@ class Pipeline:
             on_opaque=on_opaque,
             spare=spare,
             content_rules=content_rules,
+            emit_turn=self._emit_turn if turns else None,
         )
+        self.take: TakeRecord = self.connections.take  # a record where it lies in the ring
         self._want = want
         self._unwanted: set[int] = set()
         self.event_count = 0
@@ -101,6 +117,15 @@ class Pipeline:
         self.filtered_count = 0
         self.lost_events: dict[LossReason, int] = {}
         self.lost_bytes: dict[LossReason, int] = {}
+
+    def count(self, taken: int) -> None:
+        """So many records were taken where they lay."""
+        self.event_count += taken
+
+    @property
+    def taken_ktime_ns(self) -> int:
+        """The time of the record that was taken last."""
+        return self.connections.taken_ktime_ns
 
     def handle_all(self, events: Sequence[Event]) -> None:
         """Take the next events through."""
@@ -165,6 +190,18 @@ class Pipeline:
     def flush(self, ktime_ns: int) -> None:
         """The agent stops: what is open is emitted as it is."""
         self.connections.flush(ktime_ns)
+
+    def _emit_turn(self, turn: Turn) -> None:
+        origin = self._origins.origin(turn.connection.tgid)
+        if origin is not self._judged:
+            self._wanted = self._filter.matches_process(origin)
+            self._judged = origin
+        if not self._wanted:
+            self.filtered_count += 1
+            return
+        self.exchange_count += 1
+        if self._take_turn is not None:
+            self._take_turn(turn, origin)
 
     def _emit(self, exchange: Exchange) -> None:
         origin = self._origins.origin(exchange.connection.tgid)

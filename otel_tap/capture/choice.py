@@ -9,7 +9,7 @@ from otel_tap.capture.discovery import DiscoveryCounters
 from otel_tap.capture.live import LiveSource
 from otel_tap.capture.plan import Placement
 from otel_tap.errors import CaptureError, HostError, RightsError
-from otel_tap.events import Direction, Event, EventSource
+from otel_tap.events import Direction, Event, EventSource, Intake
 from otel_tap.requirements import BCC_BLIND
 
 CORE, BCC, AUTO = "core", "bcc", "auto"
@@ -21,6 +21,13 @@ Tee = Callable[[Event, bytes], None]
 
 class HostSource(EventSource, Protocol):
     """A source that taps this host: the same of every loader."""
+
+    def feed(self, intake: Intake) -> None:
+        """From now on records may go to `intake` as they lie in the ring, amid `read`.
+
+        What it does not get, `read` gives as events.
+        """
+        ...
 
     def read_rest(self) -> Iterable[Iterable[Event]]:
         """Detach, then every event that is still there, in batches."""

@@ -15,7 +15,15 @@ from otel_tap.capture.plan import Placement
 from otel_tap.capture.self_check import SelfChecks
 from otel_tap.capture.taps import LibraryTaps
 from otel_tap.capture.wire import DATA_RECORD, decode_at
-from otel_tap.events import DataEvent, Direction, Event, EventsLost, LossReason, ProcessStarted
+from otel_tap.events import (
+    DataEvent,
+    Direction,
+    Event,
+    EventsLost,
+    Intake,
+    LossReason,
+    ProcessStarted,
+)
 
 # No wake-up per event: the ring is looked at by a timer, besides when it fills. Each time the
 # processor has to warm to the work again, so where nobody watches it is left for longer.
@@ -62,6 +70,7 @@ class LiveSource:
         self._watched = watched
         self._tee = tee
         self._batch: list[Event] = []
+        self._taken = 0  # records at once: those of `_batch`, or what the intake took
         self._empty_looks = 0
         self._lost: dict[LossReason, tuple[int, int]] = {}
         self._next_loss_look = 0.0
@@ -78,6 +87,8 @@ class LiveSource:
             pids=pids,
         )
         self._early: list[Event] = []
+        self._intake: Intake | None = None
+        self._others = 0  # of what is taken from the ring: not by the intake
         try:
             self._discovery.scan_all()
             self._kernel.attach_kernel()
@@ -90,13 +101,17 @@ class LiveSource:
             self._kernel.close()
             raise
 
+    def feed(self, intake: Intake) -> None:
+        """From now on `intake` takes the records where they lie, and `read` gives the rest."""
+        self._intake = intake
+
     def read(self) -> Iterable[Event]:
         """Events that are there now, at most a batch; waits up to 250 ms for the first.
 
         After a full batch it does not wait: more is there already.
         """
         kernel = self._kernel
-        if len(self._batch) < _BATCH:
+        if self._taken < _BATCH:
             kernel.control.sleep()
             kernel.ring.wait(self._wait_s)
             kernel.control.awake()
@@ -114,6 +129,7 @@ class LiveSource:
 
     def read_rest(self) -> Iterable[Iterable[Event]]:
         """Detach, then every event that is still there, in batches, and the last losses."""
+        self._intake = None
         self._discovery.stop()
         self.taps.close()
         self._kernel.detach()
@@ -123,21 +139,48 @@ class LiveSource:
         yield list(self._new_losses())
 
     def _drain(self) -> int:
-        decode = decode_at if self._tee is None else self._decode_and_tee
         begun_ns = time.monotonic_ns()
         with self._checks.lock:
-            self._batch = self._kernel.ring.drain(decode, _BATCH)
-            taken = len(self._batch)
-            if self._checks.busy:
-                self._batch = self._checks.take(self._batch)
-        if taken < _BATCH:
-            self._seen_ktime_ns = begun_ns
-        elif self._batch:
-            self._seen_ktime_ns = max(self._seen_ktime_ns, self._batch[-1].ktime_ns)
+            if self._intake is None or self._early or self._checks.busy:
+                last_ns = self._take_events()
+            else:
+                last_ns = self._feed(self._intake)
+        if self._taken < _BATCH:
+            last_ns = begun_ns
+        self._seen_ktime_ns = max(self._seen_ktime_ns, last_ns)
+        return self._taken
+
+    def _take_events(self) -> int:
+        """The next batch; the time of its last event."""
+        decode = decode_at if self._tee is None else self._decode_and_tee
+        self._batch = self._kernel.ring.drain(decode, _BATCH)
+        self._taken = len(self._batch)
+        if self._checks.busy:
+            self._batch = self._checks.take(self._batch)
         for event in self._batch:
-            if type(event) is ProcessStarted and event.filename:
-                self._discovery.process_started(event.tgid)
-        return taken
+            self._look_at(event)
+        return self._batch[-1].ktime_ns if self._batch else 0
+
+    def _feed(self, intake: Intake) -> int:
+        """The same where the records lie."""
+        self._batch = []
+        self._others = 0
+        self._taken = self._kernel.ring.feed(intake.take, self._take_other, _BATCH)
+        intake.count(self._taken - self._others)
+        return intake.taken_ktime_ns
+
+    def _take_other(self, ring: mmap.mmap | bytes, at: int, size: int) -> bool:
+        """A record that is no data."""
+        event = decode_at(ring, at, size)
+        self._others += 1
+        self._look_at(event)
+        if self._intake is not None:
+            self._intake.handle(event)
+        return True
+
+    def _look_at(self, event: Event) -> None:
+        if type(event) is ProcessStarted and event.filename:
+            self._discovery.process_started(event.tgid)
 
     def _drain_early(self) -> None:
         """What comes before anybody reads is kept."""

@@ -23,6 +23,9 @@ _GIVE_BACK: Final = 16 * 1024  # bytes; the smallest ring is many times this
 
 T = TypeVar("T")
 
+Take = Callable[[mmap.mmap | bytes, int, int], bool]
+"""Gets memory, where in it a record begins, and its size; False: it was not taken."""
+
 
 class Ring:
     """One ring buffer map; `size` is its data size in bytes, a power of two."""
@@ -54,11 +57,23 @@ class Ring:
         return (self._producer[0] - self._consumer[0]) / self._size
 
     def drain(self, decode: Callable[[mmap.mmap | bytes, int, int], T], limit: int) -> list[T]:
-        """What `decode` makes of at most `limit` records, oldest first.
+        """What `decode` makes of at most `limit` records, oldest first; see `feed`."""
+        taken: list[T] = []
 
-        It gets the mapped ring, or the bytes of a record that wraps, where the record begins in
-        it, and the record's size. A record is only valid during the call. Room is given back in
-        steps, for the page that says so is shared with every CPU that writes.
+        def keep(memory: mmap.mmap | bytes, at: int, size: int) -> bool:
+            taken.append(decode(memory, at, size))
+            return True
+
+        self.feed(keep, keep, limit)
+        return taken
+
+    def feed(self, take: Take, otherwise: Take, limit: int) -> int:
+        """Gives at most `limit` records, oldest first, to `take`; how many there were.
+
+        What it says False to goes to `otherwise`. Both get the mapped ring, or the bytes of a
+        record that wraps, where the record begins in it, and the record's size. A record is only
+        valid during the call. Room is given back in steps, for the page that says so is shared
+        with every CPU that writes.
         """
         position = self._consumer[0]
         end = self._producer[0]
@@ -68,28 +83,33 @@ class Ring:
         first = mmap.PAGESIZE + _RECORD_HEADER
         last = mask + 1 - _RECORD_HEADER
         give_back = position + _GIVE_BACK
-        taken: list[T] = []
+        count = 0
         try:
             for _ in range(limit):
                 if position >= end:
                     break
                 start = position & mask
-                length = lengths[start >> 2]
-                if length & _BUSY:
-                    break
-                size = length & _LENGTH
+                size = lengths[start >> 2]
+                if size > _LENGTH:
+                    if size & _BUSY:
+                        break
+                    position += ((size & _LENGTH) + _RECORD_HEADER + 7) & ~7  # it was discarded
+                    continue
                 position += (size + _RECORD_HEADER + 7) & ~7
-                if not length & _DISCARDED:
-                    if start + size <= last:
-                        taken.append(decode(memory, first + start, size))
-                    else:
-                        taken.append(decode(self._joined(start + _RECORD_HEADER, size), 0, size))
+                count += 1
+                if start + size <= last:
+                    if not take(memory, first + start, size):
+                        otherwise(memory, first + start, size)
+                else:
+                    record = self._joined(start + _RECORD_HEADER, size)
+                    if not take(record, 0, size):
+                        otherwise(record, 0, size)
                 if position >= give_back:
                     self._consumer[0] = position
                     give_back = position + _GIVE_BACK
         finally:
             self._consumer[0] = position
-        return taken
+        return count
 
     def _joined(self, start: int, size: int) -> bytes:
         """The record that begins at the end of the ring and ends at its beginning."""

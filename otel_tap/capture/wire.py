@@ -76,8 +76,11 @@ LOSS_REASONS = (
 
 _SKIPPED: Final = 1 + LOSS_REASONS.index(LossReason.SKIPPED)
 
-_DATA_SIZE: Final = DATA_RECORD.size
-_unpack_data: Final = DATA_RECORD.unpack_from
+DATA_SIZE: Final = DATA_RECORD.size
+unpack_data: Final = DATA_RECORD.unpack_from
+
+DataFields = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
+"""What stands before the bytes in a data record, as `unpack_data` gives it."""
 
 _DIRECTIONS = (Direction.INGRESS, Direction.EGRESS)
 _TLS = (TlsLibrary.NONE, TlsLibrary.OPENSSL)
@@ -205,49 +208,51 @@ def decode_at(buffer: mmap.mmap | bytes, at: int, size: int) -> Event:
 
     Raises `CaptureError` for bytes that the kernel side of this build cannot have written.
     """
-    # Compiled, numbers of unknown types are slow.
-    kind: int
-    length: int
-    captured: int
-    direction: int
-    reason: int
     try:
-        if size >= _DATA_SIZE:
-            (
-                kind,
-                tgid,
-                ktime_ns,
-                begin_ktime_ns,
-                connection_id,
-                offset,
-                tcp_position,
-                tid,
-                length,
-                captured,
-                direction,
-                reason,
-            ) = _unpack_data(buffer, at)
-            if kind == DATA:
-                if captured > size - _DATA_SIZE or captured > length:
-                    _refuse(f"{captured} of {length} bytes in a record of {size}")
-                begin = at + _DATA_SIZE
-                return DataEvent(
-                    ktime_ns,
-                    begin_ktime_ns,
-                    connection_id,
-                    tgid,
-                    tid,
-                    _DIRECTIONS[direction],
-                    offset,
-                    length,
-                    buffer[begin : begin + captured],
-                    tcp_position,
-                    reason == _SKIPPED,
-                )
+        if size >= DATA_SIZE:
+            fields: DataFields = unpack_data(buffer, at)
+            if fields[0] == DATA:
+                return data_event(fields, buffer, at, size)
         record = memoryview(buffer[at : at + size])
         return _DECODERS[HEADER.unpack_from(record)[0]](record)
     except (struct.error, KeyError, IndexError) as error:
         _refuse(str(error))
+
+
+def data_event(fields: DataFields, buffer: mmap.mmap | bytes, at: int, size: int) -> DataEvent:
+    """The event of the data record at `buffer[at : at + size]`, of which `fields` were unpacked."""
+    (
+        _,
+        tgid,
+        ktime_ns,
+        begin_ktime_ns,
+        connection_id,
+        offset,
+        tcp_position,
+        tid,
+        length,
+        captured,
+        direction,
+        reason,
+    ) = fields
+    if captured > size - DATA_SIZE or captured > length:
+        _refuse(f"{captured} of {length} bytes in a record of {size}")
+    if direction >= len(_DIRECTIONS):
+        _refuse(f"direction {direction}")
+    begin = at + DATA_SIZE
+    return DataEvent(
+        ktime_ns,
+        begin_ktime_ns,
+        connection_id,
+        tgid,
+        tid,
+        _DIRECTIONS[direction],
+        offset,
+        length,
+        buffer[begin : begin + captured],
+        tcp_position,
+        reason == _SKIPPED,
+    )
 
 
 def _refuse(why: str) -> NoReturn:

@@ -71,13 +71,15 @@ class Redactor:
     bytes without it; what lies beyond is not passed on.
     """
 
-    __slots__ = ("_actions", "_bodies", "_kept", "_names", "counters")
+    __slots__ = ("_actions", "_bodies", "_kept", "_names", "counters", "may_be_secret")
 
     def __init__(
         self, settings: RedactionSettings | None = None, *, body_limit: int = 1 << 20
     ) -> None:
         self.counters = RedactionCounters()
         self._names = SecretNames(settings or RedactionSettings())
+        # Of a query without `@` and `%`: False only when there is nothing to redact.
+        self.may_be_secret = self._names.may_be_secret
         self._bodies = BodyRedactor(self._names, self.counters, body_limit)
         self._actions: dict[bytes, int] = {}
         self._kept: set[bytes] = set()  # the names whose action is to keep: most of them

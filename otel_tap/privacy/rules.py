@@ -93,6 +93,8 @@ class SecretNames:
 
     def may_be_secret(self, text: bytes) -> bool:
         """False only when no key in `text` (percent-encoding removed) can be secret."""
+        if not text:
+            return False
         if self._added_keys or self._patterns:
             return True
         # `in` is five times as fast on str: on bytes it first raises an error, for they may have

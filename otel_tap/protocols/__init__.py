@@ -10,12 +10,14 @@ whenever one is set: HTTP/1, HTTP/2, WebSocket, or `Opaque` for what is not read
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 
 from otel_tap.events import DataEvent, Direction
 from otel_tap.exchange import Connection, Exchange, ExchangeError
 from otel_tap.protocols.content import ContentRules
 from otel_tap.protocols.counters import Counters
+from otel_tap.turn import Turn
 
 Spare = Callable[[int, Direction, int, int], None]
 """Takes a connection id, a direction, and the stream offsets [begin, end) that nobody needs."""
@@ -28,7 +30,8 @@ class Carrier:
     the successor to choose when the streams are not to be read any further. `spare` takes the
     id of the connection and a range of offsets of one of its streams that need not be copied.
     `detect` makes who finds out what is spoken inside a tunnel through the connection.
-    `content_rules` choose exchanges whose contents are read while they flow.
+    `content_rules` choose exchanges whose contents are read while they flow. `deliver_turn` takes
+    exchanges that are turns; None where all are to be delivered in full.
     """
 
     __slots__ = (
@@ -37,6 +40,7 @@ class Carrier:
         "content_rules",
         "counters",
         "deliver",
+        "deliver_turn",
         "detect",
         "exchange_count",
         "opaque",
@@ -54,11 +58,13 @@ class Carrier:
         spare: Spare | None = None,
         detect: Callable[[Carrier], Protocol] | None = None,
         content_rules: ContentRules | None = None,
+        deliver_turn: Callable[[Turn], None] | None = None,
     ) -> None:
         self.connection = connection
         self.counters = counters
         self.body_limit = body_limit
         self.deliver = deliver
+        self.deliver_turn = deliver_turn
         self.opaque = opaque
         self.spare = spare
         self.detect = detect
@@ -92,6 +98,25 @@ class Protocol:
     def data(self, event: DataEvent) -> None:
         """The next captured bytes of one stream: exactly `event.payload`."""
         raise NotImplementedError
+
+    def take(
+        self,
+        memory: mmap.mmap | bytes,  # noqa: ARG002 - for others
+        begin: int,  # noqa: ARG002
+        end: int,  # noqa: ARG002
+        direction: int,  # noqa: ARG002
+        ktime_ns: int,  # noqa: ARG002
+        begin_ktime_ns: int,  # noqa: ARG002
+        offset: int,  # noqa: ARG002
+        tcp_position: int,  # noqa: ARG002
+        tid: int,  # noqa: ARG002
+    ) -> bool:
+        """The next captured bytes of one stream, `memory[begin:end]`, where they lie.
+
+        The short way, without an event: the other arguments are its. False where nothing was done,
+        and `data` is to get them.
+        """
+        return False
 
     def gap(self, direction: Direction, ktime_ns: int, length: int) -> None:
         """The next `length` bytes of a stream are unknown.

@@ -52,12 +52,12 @@ class AttributeEncoder:
         "_response_headers",
         "_sizes",
         "_transport",
-        "_url_full",
-        "_url_path",
-        "_url_query",
-        "_user_agent",
         "asks_more",
         "truncated",
+        "url_full",
+        "url_path",
+        "url_query",
+        "user_agent",
     )
 
     def __init__(self, settings: TelemetrySettings, redactor: Redactor) -> None:
@@ -75,11 +75,11 @@ class AttributeEncoder:
         self._client_port = names.CLIENT_PORT in asked
         self._transport = names.NETWORK_TRANSPORT in asked
         self._method_original = StringAttribute(names.HTTP_REQUEST_METHOD_ORIGINAL)
-        self._url_full = StringAttribute(names.URL_FULL)
-        self._url_path = StringAttribute(names.URL_PATH)
-        self._url_query = StringAttribute(names.URL_QUERY)
+        self.url_full = StringAttribute(names.URL_FULL)
+        self.url_path = StringAttribute(names.URL_PATH)
+        self.url_query = StringAttribute(names.URL_QUERY)
         self._client_address = StringAttribute(names.CLIENT_ADDRESS)
-        self._user_agent = StringAttribute(names.USER_AGENT_ORIGINAL)
+        self.user_agent = StringAttribute(names.USER_AGENT_ORIGINAL)
         self._lost_bytes = IntAttribute(names.LOST_BYTES)
         self._sizes = {
             name: IntAttribute(name)
@@ -95,6 +95,11 @@ class AttributeEncoder:
         self.truncated = bool_attribute(names.TRUNCATED, value=True)
         # Whether `more` can have anything to say of an exchange without losses and doubts.
         self.asks_more = bool(self._request_headers or self._response_headers or self._sizes)
+
+    @property
+    def asks_more_of_clients(self) -> bool:
+        """Whether settings ask for what the convention leaves out at a client."""
+        return self._client_path or self._client_query or self._client_agent
 
     def of_connection(self, connection: Connection) -> list[bytes]:
         """What all exchanges of a connection say."""
@@ -124,33 +129,31 @@ class AttributeEncoder:
         attributes: list[bytes],
         base: bytes | None,
         target: bytes,
-        first: Mapping[bytes, bytes],
+        agent: bytes | None,
     ) -> None:
         """Appends what says where a request with a target in origin form went.
 
         `base` stands before the target in its URI; None when that is not known. `target` is
-        redacted; `first` has the first value of each field, as captured.
+        redacted; `agent` is the first value of User-Agent, as captured.
         """
         if base is not None:
-            attributes.append(self._url_full.of(base + target))
+            attributes.append(self.url_full.of(base + target))
         if self._client_path or self._client_query:
             path, _, query = target.partition(b"?")
             if self._client_path:
-                attributes.append(self._url_path.of(path))
+                attributes.append(self.url_path.of(path))
             if query and self._client_query:
-                attributes.append(self._url_query.of(query))
+                attributes.append(self.url_query.of(query))
         if self._client_agent:
-            self._append_agent(attributes, first)
+            self._append_agent(attributes, agent)
 
-    def at_server(
-        self, attributes: list[bytes], target: bytes, first: Mapping[bytes, bytes]
-    ) -> None:
+    def at_server(self, attributes: list[bytes], target: bytes, agent: bytes | None) -> None:
         """The same at a server to which no proxy said anything."""
         path, _, query = target.partition(b"?")
-        attributes.append(self._url_path.of(path))
+        attributes.append(self.url_path.of(path))
         if query:
-            attributes.append(self._url_query.of(query))
-        self._append_agent(attributes, first)
+            attributes.append(self.url_query.of(query))
+        self._append_agent(attributes, agent)
 
     def locate(
         self,
@@ -175,11 +178,11 @@ class AttributeEncoder:
                 hops = forwarded(said)
         location = locate(target, request.method, exchange.connection, exchange.role, host, hops)
         if location.full is not None:
-            attributes.append(self._url_full.of(location.full))
+            attributes.append(self.url_full.of(location.full))
         if location.path and (at_server or self._client_path):
-            attributes.append(self._url_path.of(location.path))
+            attributes.append(self.url_path.of(location.path))
         if location.query and (at_server or self._client_query):
-            attributes.append(self._url_query.of(location.query))
+            attributes.append(self.url_query.of(location.query))
         if at_server:
             if hops.client is None:
                 # A proxy may have named another one in a field that is missing.
@@ -188,7 +191,7 @@ class AttributeEncoder:
             else:
                 attributes.append(self._client_address.of(hops.client))
         if at_server or self._client_agent:
-            self._append_agent(attributes, first)
+            self._append_agent(attributes, first.get(b"user-agent"))
         return location
 
     def method_original(self, attributes: list[bytes], request: Request) -> None:
@@ -219,10 +222,9 @@ class AttributeEncoder:
             values = [word.encode() for word in words]
             attributes.append(strings_attribute(names.HTTP_AMBIGUITY, values))
 
-    def _append_agent(self, attributes: list[bytes], first: Mapping[bytes, bytes]) -> None:
-        agent = first.get(b"user-agent")
+    def _append_agent(self, attributes: list[bytes], agent: bytes | None) -> None:
         if agent is not None:
-            attributes.append(self._user_agent.of(self._redactor.field(b"user-agent", agent)))
+            attributes.append(self.user_agent.of(self._redactor.field(b"user-agent", agent)))
 
     def _append_header(
         self, attributes: list[bytes], fields: tuple[Field, ...], name: bytes, attribute: str

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from otel_tap._version import __version__
-from otel_tap.exchange import Exchange, Role
+from otel_tap.exchange import Connection, Exchange, Role
 from otel_tap.origin import Origin
 from otel_tap.telemetry import names
 from otel_tap.telemetry.chunk import Chunk, Signal
 from otel_tap.telemetry.otlp import field, varint
 from otel_tap.telemetry.records import RecordEncoder
 from otel_tap.telemetry.resource import Resources
+from otel_tap.turn import Turn
 
 MAX_CHUNK_BYTES: Final = 3_500_000
 """Below gRPC's default limit of 4 MiB for one message."""
@@ -73,7 +74,7 @@ class Batcher:
         hand_over: Callable[[Chunk], object],
         *,
         delay_ns: int = 1_000_000_000,
-        max_records: int = 1024,
+        max_records: int = 2048,
     ) -> None:
         self._encoder = encoder
         self._hand_over = hand_over
@@ -95,20 +96,35 @@ class Batcher:
         if (
             exchange.role is _SERVER
             and self._settled.get(exchange.connection.connection_id) != 0
-            and (due := self._settle(exchange))
+            and (due := self._settle(exchange.connection, exchange.observed_ktime_ns))
         ):
             self._waiting.append((due, exchange, origin))
         else:
             self._add(exchange, origin)
 
-    def _settle(self, exchange: Exchange) -> int:
+    def add_turn(self, turn: Turn, origin: Origin) -> None:
+        """The same of a turn."""
+        if (
+            turn.role is _SERVER
+            and self._settled.get(turn.connection.connection_id) != 0
+            and self._settle(turn.connection, turn.end_ktime_ns)
+        ):
+            self.add(turn.exchange(), origin)
+            return
+        try:
+            span, log = self._encoder.encode_turn(turn)
+        except Exception:  # noqa: BLE001 - what one peer sent must not stop the agent
+            self.failures += 1
+            return
+        self._keep(span, log, turn.end_ktime_ns, origin)
+
+    def _settle(self, connection: Connection, now_ns: int) -> int:
         """Until when it is to wait for the client's end; 0: that one is known."""
-        connection = exchange.connection
         due = self._settled.get(connection.connection_id)
         if due is None:
             if len(self._settled) >= _MAX_SETTLED:
                 del self._settled[next(iter(self._settled))]
-            due = exchange.observed_ktime_ns + _SETTLE_NS
+            due = now_ns + _SETTLE_NS
         if self._encoder.knows_client_of(connection):
             due = 0
         self._settled[connection.connection_id] = due
@@ -120,11 +136,14 @@ class Batcher:
         except Exception:  # noqa: BLE001 - what one peer sent must not stop the agent
             self.failures += 1
             return
+        self._keep(span, log, exchange.observed_ktime_ns, origin)
+
+    def _keep(self, span: bytes, log: bytes, now_ns: int, origin: Origin) -> None:
         size = len(span) + len(log)
         if self._size + size > MAX_CHUNK_BYTES and self._count:
             self._send()
         if not self._due_ktime_ns:
-            self._due_ktime_ns = exchange.observed_ktime_ns + self._delay_ns
+            self._due_ktime_ns = now_ns + self._delay_ns
         # Most often it is that of the record before.
         if origin is not self._origin:
             size += self._turn_to(origin)

@@ -13,6 +13,7 @@ from otel_tap.exchange import Connection, Exchange, Role
 from otel_tap.messages import UNKNOWN_STATUS
 from otel_tap.privacy import Redactor
 from otel_tap.telemetry.attributes import AttributeEncoder
+from otel_tap.telemetry.identity import Seed
 from otel_tap.telemetry.location import Location, locate
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE
 from otel_tap.telemetry.rpc import display_status
@@ -40,18 +41,31 @@ differ in."""
 class Block:
     """Of a connection whose requests name `host` in their Host field."""
 
-    __slots__ = ("attributes", "base", "client", "connection", "host", "location", "role", "shaped")
+    __slots__ = (
+        "agent",
+        "agent_attributes",
+        "attributes",
+        "base",
+        "client",
+        "connection",
+        "host",
+        "location",
+        "role",
+        "seed",
+        "shaped",
+    )
 
     def __init__(
         self,
-        exchange: Exchange,
+        connection: Connection,
+        role: Role,
         host: bytes | None,
         location: Location,
         attributes: Fragment,
         client: Fragment,
     ) -> None:
-        self.connection = exchange.connection
-        self.role = exchange.role
+        self.connection = connection
+        self.role = role
         self.host = host
         self.location = location
         # What stands before an origin-form target in the URI, at a client; None: no URI is known.
@@ -59,33 +73,36 @@ class Block:
         self.attributes = attributes
         self.client = client
         self.shaped: dict[ShapeKey, Common] = {}
+        # Of its turns: what their ids begin with, and the last User-Agent, short enough to keep.
+        self.seed: Seed | None = None
+        self.agent: bytes | None = None
+        self.agent_attributes: Fragment = (b"", b"")
 
 
 class Blocks:
     """Blocks by connection, a bounded number of them. One instance serves one thread."""
 
-    __slots__ = ("_attributes", "_known", "_redactor", "_shaped_count", "_shapes")
+    __slots__ = ("_attributes", "_redactor", "_shaped_count", "_shapes", "known")
 
     def __init__(self, attributes: AttributeEncoder, shapes: Shapes, redactor: Redactor) -> None:
         self._attributes = attributes
         self._shapes = shapes
         self._redactor = redactor
-        self._known: dict[int, Block] = {}
+        self.known: dict[int, Block] = {}  # by connection id
         self._shaped_count = 0
 
-    def of(self, exchange: Exchange, host: bytes | None) -> Block | None:
-        """The block of an exchange whose Host field is `host`, as captured.
+    def of(self, connection: Connection, role: Role, host: bytes | None) -> Block | None:
+        """The block of an exchange at this end whose Host field is `host`, as captured.
 
         Its location is that of a target in origin form, at a server to which no proxy said
         anything. None when `host` may not be remembered.
         """
-        connection = exchange.connection
-        block = self._known.get(connection.connection_id)
+        block = self.known.get(connection.connection_id)
         if (
             block is not None
             and block.connection is connection
             and block.host == host
-            and block.role is exchange.role
+            and block.role is role
         ):
             return block
         if host is not None and (
@@ -93,17 +110,16 @@ class Blocks:
         ):
             return None
         block = Block(
-            exchange,
+            connection,
+            role,
             host,
-            locate(b"/", b"", connection, exchange.role, host),
+            locate(b"/", b"", connection, role, host),
             self.of_connection(connection),
-            _tagged(self._attributes.of_client(connection))
-            if exchange.role is _SERVER
-            else (b"", b""),
+            _tagged(self._attributes.of_client(connection)) if role is _SERVER else (b"", b""),
         )
-        if len(self._known) >= _MAX_BLOCKS:
+        if len(self.known) >= _MAX_BLOCKS:
             self._forget()
-        self._known[connection.connection_id] = block
+        self.known[connection.connection_id] = block
         return block
 
     def shaped(self, block: Block, key: ShapeKey, exchange: Exchange, method: str) -> Common:
@@ -128,7 +144,7 @@ class Blocks:
         return _tagged(self._attributes.of_connection(connection))
 
     def _forget(self) -> None:
-        self._known.clear()
+        self.known.clear()
         self._shaped_count = 0
 
 

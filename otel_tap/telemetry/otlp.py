@@ -79,9 +79,10 @@ class StringAttribute:
 
     def __init__(self, name: str) -> None:
         self._key = field(b"\x0a", name.encode())
-        self._prefixes = [self._prefix(length) for length in range(_MAX_PREFIXES)]
+        self._prefixes = [self.prefix(length) for length in range(_MAX_PREFIXES)]
 
-    def _prefix(self, length: int) -> bytes:
+    def prefix(self, length: int) -> bytes:
+        """What stands before a value of so many bytes of UTF-8."""
         string = b"\x0a" + varint(length)
         any_value = b"\x12" + varint(len(string) + length) + string
         return varint(len(self._key) + len(any_value) + length) + self._key + any_value
@@ -93,7 +94,7 @@ class StringAttribute:
         length = len(value)
         if length < _MAX_PREFIXES:
             return self._prefixes[length] + value
-        return self._prefix(length) + value
+        return self.prefix(length) + value
 
 
 class IntAttribute:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from otel_tap.exchange import Connection, Exchange, ExchangeError, Role
@@ -11,47 +10,23 @@ from otel_tap.messages import UNKNOWN, Request, Response
 from otel_tap.privacy import Redactor
 from otel_tap.protocols.http1.ambiguity import repeats_host
 from otel_tap.telemetry import names
+from otel_tap.telemetry.assembly import Assembly, Encoded
 from otel_tap.telemetry.attributes import FORWARDED, AttributeEncoder
 from otel_tap.telemetry.blocks import Blocks, Common, display
 from otel_tap.telemetry.content import content_attribute
 from otel_tap.telemetry.identity import Identities
 from otel_tap.telemetry.location import Location
-from otel_tap.telemetry.otlp import (
-    LOG_ATTRIBUTE,
-    SPAN_ATTRIBUTE,
-    field,
-    utf8,
-    varint,
-)
+from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE
 from otel_tap.telemetry.readings import reading_attributes
 from otel_tap.telemetry.rpc import RpcEncoder, is_method
 from otel_tap.telemetry.settings import TelemetrySettings
 from otel_tap.telemetry.shapes import Shapes
+from otel_tap.telemetry.turns import TurnEncoder
 from otel_tap.telemetry.websocket import WebSocketEncoder
-
-# Fields of one length, with their tags: ids, start, end and flags of a span; time, observed time,
-# flags and ids of a log record.
-_SPAN_NUMBERS: Final = struct.Struct("<2s16s2s8sBQBQHI").pack
-_LOG_NUMBERS: Final = struct.Struct("<BQBQBI2s16s2s8s").pack
-_U64: Final = 0xFFFFFFFFFFFFFFFF
-
-_MAX_PREFIXES: Final = 2048
-
-
-def _prefix(length: int) -> bytes:
-    return b"\x12" + varint(length)
-
-
-# What stands before a record, and before the display line in a log record, by the length.
-_PREFIXES: Final = [_prefix(length) for length in range(_MAX_PREFIXES)]
-_LINE_PREFIXES: Final = [
-    b"\x2a" + varint(1 + len(varint(length)) + length) + b"\x0a" + varint(length)
-    for length in range(_MAX_PREFIXES)
-]
+from otel_tap.turn import Turn
 
 # Two bodies of one record, at worst tripled by their way to UTF-8, must fit into one message.
 _MAX_BODY: Final = 550_000
-_MAX_DISPLAYED: Final = 512  # bytes of a target in the display line
 
 _EQUALS, _AT, _PERCENT = b"=@%"
 
@@ -60,13 +35,6 @@ _NO_FIELDS: dict[bytes, bytes] = {}
 # Members of an enumeration are looked up slowly on its class.
 _CLIENT: Final = Role.CLIENT
 _TRUNCATED: Final = ExchangeError.TRUNCATED
-
-
-# Durations as they are shown, in whole milliseconds.
-_MILLISECONDS: Final = [b"%d ms" % number for number in range(1000)]
-
-Encoded = tuple[bytes, bytes]
-"""A span and a log record as fields of their scope; empty where not asked for."""
 
 
 class RecordEncoder:
@@ -83,8 +51,6 @@ class RecordEncoder:
         unix_offset_ns: int,
         redactor: Redactor | None = None,
     ) -> None:
-        self._traces = settings.traces
-        self._logs = settings.logs
         self._bodies_asked = settings.bodies
         self._body_limit = min(settings.body_limit, _MAX_BODY)
         self._identities = identities
@@ -97,7 +63,23 @@ class RecordEncoder:
         self._rpc = RpcEncoder()
         self._methods = {method.encode(): method for method in settings.known_methods}
         self._reads_context = self._redactor.keeps(b"traceparent")
-        self.unix_offset_ns = unix_offset_ns
+        self._assembly = Assembly(unix_offset_ns, traces=settings.traces, logs=settings.logs)
+        # Both records of a turn.
+        self.encode_turn: Callable[[Turn], Encoded] = self._encode_whole
+        if not (self._asks_more or self._bodies_asked or self._attributes.asks_more_of_clients):
+            self.encode_turn = TurnEncoder(
+                self._attributes,
+                self._blocks,
+                identities,
+                self._redactor,
+                self._assembly,
+                self._methods,
+                self.encode,
+            ).encode
+
+    def set_clock(self, unix_offset_ns: int) -> None:
+        """The host's clock was set."""
+        self._assembly.unix_offset_ns = unix_offset_ns
 
     def knows_client_of(self, connection: Connection) -> bool:
         """Whether the client's end of this server connection is known to be tapped here."""
@@ -106,7 +88,7 @@ class RecordEncoder:
     def encode(self, exchange: Exchange) -> Encoded:
         """Both records of one exchange."""
         if exchange.websocket is not None:
-            return self._websocket.encode(exchange, self.unix_offset_ns)
+            return self._websocket.encode(exchange, self._assembly.unix_offset_ns)
         request = exchange.request
         attributes = [b""]  # the tag that joins them goes before each
         first = _NO_FIELDS
@@ -138,57 +120,23 @@ class RecordEncoder:
             or (response is not None and response.events is not None)
         ):
             self._append_carried(attributes, exchange)
-        trace_id, span_id, parent_id, flags, trace_state = self._identities.of(
-            exchange, first if self._reads_context else _NO_FIELDS
+        identity = self._identities.of(exchange, first if self._reads_context else _NO_FIELDS)
+        span_attributes = SPAN_ATTRIBUTE.join(attributes)
+        if self._bodies_asked:
+            attributes += self._bodies(exchange)
+        return self._assembly.records(
+            common,
+            identity,
+            exchange.start_ktime_ns,
+            exchange.end_ktime_ns,
+            exchange.observed_ktime_ns,
+            shown,
+            span_attributes,
+            LOG_ATTRIBUTE.join(attributes),
         )
 
-        offset = self.unix_offset_ns
-        start_ktime_ns = exchange.start_ktime_ns
-        duration_ns = exchange.end_ktime_ns - start_ktime_ns
-        if duration_ns < 0:
-            duration_ns = 0
-        start = (start_ktime_ns + offset) & _U64
-        end = (start + duration_ns) & _U64
-        span = log = b""
-        if self._traces:
-            parent = b""
-            if parent_id:
-                parent = b"\x22\x08" + parent_id
-                if trace_state:
-                    parent += field(b"\x1a", trace_state)
-            numbers = _SPAN_NUMBERS(
-                b"\x0a\x10", trace_id, b"\x12\x08", span_id,
-                0x39, start, 0x41, end, 0x0185, flags,
-            )  # fmt: skip
-            span = b"".join((numbers, parent, common[0], SPAN_ATTRIBUTE.join(attributes)))
-            length = len(span)
-            span = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + span
-        if self._logs:
-            if self._bodies_asked:
-                attributes += self._bodies(exchange)
-            _, fixed, before, after, last = common
-            shown = shown[:_MAX_DISPLAYED]
-            took = duration_ns // 1_000_000
-            milliseconds = _MILLISECONDS[took] if took < 1000 else b"%d ms" % took
-            line = b"".join((before, shown, after, milliseconds, last))
-            if not line.isascii():
-                line = utf8(line)
-            numbers = _LOG_NUMBERS(
-                0x09, end, 0x59, (exchange.observed_ktime_ns + offset) & _U64,
-                0x45, flags & 0xFF, b"\x4a\x10", trace_id, b"\x52\x08", span_id,
-            )  # fmt: skip
-            log = b"".join(
-                (
-                    numbers,
-                    _LINE_PREFIXES[len(line)],
-                    line,
-                    fixed,
-                    LOG_ATTRIBUTE.join(attributes),
-                )
-            )
-            length = len(log)
-            log = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + log
-        return span, log
+    def _encode_whole(self, turn: Turn) -> Encoded:
+        return self.encode(turn.exchange())
 
     def _append_carried(self, attributes: list[bytes], exchange: Exchange) -> None:
         """What the contents say: an event stream, the call of a model, a procedure call."""
@@ -223,7 +171,7 @@ class RecordEncoder:
             for header in FORWARDED:
                 if header in first:
                     return self._of_any(attributes, exchange, request, target, first)
-        block = self._blocks.of(exchange, first.get(b"host"))
+        block = self._blocks.of(exchange.connection, exchange.role, first.get(b"host"))
         if block is None:
             return self._of_any(attributes, exchange, request, target, first)
 
@@ -245,9 +193,9 @@ class RecordEncoder:
         if at_client:
             if block.base is not None:
                 shown = block.base + target
-            self._attributes.at_client(attributes, block.base, target, first)
+            self._attributes.at_client(attributes, block.base, target, first.get(b"user-agent"))
         else:
-            self._attributes.at_server(attributes, target, first)
+            self._attributes.at_server(attributes, target, first.get(b"user-agent"))
         return common, shown if rpc is None else rpc.method
 
     def _of_any(
@@ -265,7 +213,7 @@ class RecordEncoder:
         location: Location | None = None
         block = None
         if request is not None:
-            block = self._blocks.of(exchange, first.get(b"host"))
+            block = self._blocks.of(exchange.connection, exchange.role, first.get(b"host"))
             method = self._methods.get(request.method)
             if method is None and request.method != UNKNOWN:
                 self._attributes.method_original(attributes, request)

@@ -25,6 +25,7 @@ from otel_tap.origin import Host, Origin
 from otel_tap.pipeline import Pipeline
 from otel_tap.privacy import Redactor
 from otel_tap.telemetry import Batcher, Chunk, Identities, RecordEncoder, TelemetrySettings
+from otel_tap.turn import Turn
 
 EXCHANGES = 4000  # what the ring holds at once
 ROUNDS = 15
@@ -150,6 +151,10 @@ def _through(events: Sequence[Event], *, encoding: bool) -> tuple[float, int]:
         nonlocal exchanges  # none is kept, as in the agent
         exchanges += 1
 
+    def count_turn(_turn: Turn, _origin: Origin) -> None:
+        nonlocal exchanges
+        exchanges += 1
+
     pipeline = Pipeline(
         body_limit=0,
         idle_timeout_ns=60_000_000_000,
@@ -158,6 +163,7 @@ def _through(events: Sequence[Event], *, encoding: bool) -> tuple[float, int]:
         redactor=redactor,
         takers=(),
         encoders=(batcher.add,) if encoding else (count,),
+        take_turn=batcher.add_turn if encoding else count_turn,
         on_end_met=identities.client_ends.add,
     )
     start = time.process_time()

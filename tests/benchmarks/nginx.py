@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -43,10 +44,13 @@ http {{
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Ports that differ: each is held until all are found."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 class Nginx:
@@ -54,7 +58,7 @@ class Nginx:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        tls_port, plain_port, http2_port = _free_port(), _free_port(), _free_port()
+        tls_port, plain_port, http2_port = _free_ports(3)
         self.tls = f"https://127.0.0.1:{tls_port}"
         self.plain = f"http://127.0.0.1:{plain_port}"
         self.http2 = f"http://127.0.0.1:{http2_port}"  # with prior knowledge

@@ -167,10 +167,12 @@ def test_both_loaders_find_the_same_bytes_in_ten_thousand_exchanges(
     threads, count = 4, 2500
     # Each agent sends telemetry that the other one could tap: only these exchanges are wanted.
     wanted = ("--bodies", "--path", "/cross/*")
+    # Room for nearly all that moves: on a slow machine two agents, client and server share a CPU.
+    room = {"OTEL_TAP_CAPTURE__RING_SIZE": "256MiB"}
     with (
         Nginx(world_readable) as nginx,
-        Tap(*BCC, *wanted) as bcc,
-        Tap(*CORE, *wanted) as core,
+        Tap(*BCC, *wanted, environment=room) as bcc,
+        Tap(*CORE, *wanted, environment=room) as core,
     ):
         client = subprocess.run(
             [sys.executable, "-c", CROSS_CLIENT, nginx.certificate,

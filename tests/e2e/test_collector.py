@@ -31,7 +31,9 @@ class Rotel:
             pytest.skip("the package rotel is not installed")
         self.receiver = OtlpReceiver()
         self.receiver.__enter__()
-        self.grpc_port, self.http_port = free_port(), free_port()
+        self.grpc_port = self.http_port = free_port()
+        while self.http_port == self.grpc_port:
+            self.http_port = free_port()
         self.process = subprocess.Popen(
             [Path(spec.origin).with_name("rotel-agent"), "start",
              "--otlp-grpc-endpoint", f"127.0.0.1:{self.grpc_port}",

@@ -219,7 +219,7 @@ def test_memos_are_bounded():
         connection = replace(PLAIN, connection_id=number)
         encoder.encode(exchange(request(host=b"h%d" % number), connection=connection))
     assert len(encoder._shapes._known) <= 4096
-    assert len(encoder._blocks._known) <= 4096
+    assert len(encoder._blocks.known) <= 4096
     assert len(_authorities) <= 4096
 
 

@@ -237,7 +237,7 @@ def test_an_end_before_the_start_is_the_start():
 
 def test_the_unix_offset_can_change_between_exchanges():
     encoder = RecordEncoder(TelemetrySettings(), Identities("boot"), 0)
-    encoder.unix_offset_ns = 5
+    encoder.set_clock(5)
     (span,) = ScopeSpans.FromString(encoder.encode(WHOLE)[0]).spans
     assert span.start_time_unix_nano == 1000 * MS + 5
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from otel_tap.capture.wire import DATA, DATA_RECORD
 from otel_tap.connections import Connections, Counters
 from otel_tap.events import (
     CloseReason,
@@ -15,12 +17,17 @@ from otel_tap.events import (
     TlsLibrary,
 )
 from otel_tap.protocols.content import ContentRules
+from otel_tap.turn import Turn
 
 SECOND = 1_000_000_000
 
 
 class Wire:
-    """Speaks for one connection; every event is one millisecond after the one before."""
+    """Speaks for one connection; every event is one millisecond after the one before.
+
+    With `on_turn` everything moves as records of a ring, and turns go to it before they stand
+    among the exchanges.
+    """
 
     def __init__(
         self,
@@ -29,6 +36,7 @@ class Wire:
         body_limit: int = 1 << 20,
         idle_timeout_ns: int = 60 * SECOND,
         content_rules: ContentRules | None = None,
+        on_turn: Callable[[Turn], object] | None = None,
     ) -> None:
         # Any, so that a test may look into a message without saying first that it is there.
         self.exchanges: list[Any] = []
@@ -41,11 +49,18 @@ class Wire:
             on_opaque=self.opaque.append,
             spare=lambda *facts: self.spared.append(facts),
             content_rules=content_rules,
+            emit_turn=None if on_turn is None else self._turn,
         )
+        self._on_turn = on_turn
         self.now = SECOND
         self.client = client
         first = 1 if client else 0
         self.offsets = {Direction.EGRESS: first, Direction.INGRESS: 0}
+
+    def _turn(self, turn: Turn) -> None:
+        assert self._on_turn is not None
+        self._on_turn(turn)
+        self.exchanges.append(turn.exchange())
 
     @property
     def counters(self) -> Counters:
@@ -101,6 +116,17 @@ class Wire:
         offset = self.offsets[direction] if at is None else at
         length = len(payload) + lost
         self.offsets[direction] = max(self.offsets[direction], offset + length)
+        if self._on_turn is not None:
+            captured = len(payload)
+            record = DATA_RECORD.pack(
+                DATA, 10, self.now, self.now - took, 1, offset, tcp_position, 11, length, captured,
+                direction, 0,
+            )  # fmt: skip
+            # Not at the beginning of its memory, and not at the end.
+            assert self.connections.take(
+                b"..." + record + payload + b"...", 3, len(record) + captured
+            )
+            return self
         self.connections.handle(
             DataEvent(
                 ktime_ns=self.now,

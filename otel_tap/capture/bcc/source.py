@@ -29,6 +29,7 @@ from otel_tap.events import (
     Direction,
     Event,
     EventsLost,
+    Intake,
     LossReason,
     ProcessExited,
     ProcessStarted,
@@ -188,6 +189,9 @@ class BccSource:
     def _attach(self, path: str, _plan: FilePlan) -> None:
         if not self._kernel.attach_library(path):
             raise CaptureError("none of its functions is one that the bcc loader knows")
+
+    def feed(self, intake: Intake) -> None:
+        """Not by this loader: its records are completed in user space first."""
 
     def read(self) -> Iterable[Event]:
         """Events that are there now, at most a batch; waits up to 50 ms for the first."""

@@ -58,14 +58,13 @@ class Http1(Protocol):
         """Whether the next message can be read without regard to what came before."""
         return self._pairing.at_rest and self._requests.at_rest and self._responses.at_rest
 
-    def adopt(self, event: DataEvent, request: Request, end_ktime_ns: int) -> None:
-        """A whole request that begins with `event` was read elsewhere, while at rest."""
+    def adopt(self, request: Request, event: DataEvent, begin_ns: int, end_ns: int) -> None:
+        """A whole request, moved by `event` and what came behind it, was read elsewhere at rest."""
         pairing = self._pairing
         pairing.now_ns = event.ktime_ns
-        begin_ns = event.begin_ktime_ns if event.direction == 1 else event.ktime_ns
         pairing.request_began(event, 0, begin_ns)
         pairing.request_head(request.method, switches=False)
-        pairing.request_ended(request, None, end_ktime_ns)
+        pairing.request_ended(request, None, end_ns)
 
     def data(self, event: DataEvent) -> None:
         """The next captured bytes of one stream."""

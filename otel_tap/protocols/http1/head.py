@@ -35,6 +35,7 @@ from otel_tap.protocols.http1.ambiguity import (
     SPACE_IN_TARGET,
     with_word,
 )
+from otel_tap.protocols.http1.outline import Outlines
 
 HEAD_LIMIT: Final = 64 * 1024
 
@@ -150,10 +151,20 @@ class HeadParser:
     """Parses heads and remembers the lines that come again. One serves all connections.
 
     `doubts` are the words for what is ambiguous about the last head, or trailers: what was read
-    since the last start line.
+    since the last start line. `requests` and `responses` know the outlines of whole heads.
     """
 
-    __slots__ = ("_before", "_lines", "_names", "_request", "_response", "_statuses", "doubts")
+    __slots__ = (
+        "_before",
+        "_lines",
+        "_names",
+        "_request",
+        "_response",
+        "_statuses",
+        "doubts",
+        "requests",
+        "responses",
+    )
 
     def __init__(self) -> None:
         self.doubts = NO_WORDS
@@ -164,6 +175,8 @@ class HeadParser:
         self._lines: dict[bytes, _Line] = {}
         self._names: dict[bytes, _Name] = {}
         self._statuses: dict[bytes, tuple[int, bytes, str]] = {}
+        self.requests = Outlines()
+        self.responses = Outlines()
 
     def refresh(self) -> None:
         """A second has passed: every name may have new lines in the table again.
@@ -174,6 +187,8 @@ class HeadParser:
         for entry in self._names.values():
             if entry.room == 0:
                 entry.room = _LINES_PER_SECOND
+        self.requests.refresh()
+        self.responses.refresh()
 
     def request_line(self, line: bytes) -> tuple[bytes, bytes, str]:
         """Method, target and version of a request line without its LF."""

@@ -23,22 +23,30 @@ _POSITION_SHIFT: Final = 20
 _CLIENT: Final = Role.CLIENT  # a member is looked up slowly on its class
 
 
-def position(
+def place(
     connection: Connection, role: Role, offset: int, tcp_position: int, into_event: int
-) -> Position:
-    """The place of the first request byte, numbered alike at both ends.
+) -> tuple[str, int | None]:
+    """Kind and offset of the first request byte's position, numbered alike at both ends.
 
     `offset` is -1 when there is no request.
     """
     # The side that opened a TCP connection has its SYN in the numbers it sends.
     opener = 1 if role is _CLIENT else 0
     if not connection.tls:
-        return Position("tcp", offset - opener if offset >= 0 else None)
+        return "tcp", offset - opener if offset >= 0 else None
     if connection.from_start:
-        return Position("tls", offset if offset >= 0 else None)
+        return "tls", offset if offset >= 0 else None
     if tcp_position < 0:
-        return Position("tcp", None)
-    return Position("tcp", ((tcp_position - opener) << _POSITION_SHIFT) + into_event)
+        return "tcp", None
+    return "tcp", ((tcp_position - opener) << _POSITION_SHIFT) + into_event
+
+
+def position(
+    connection: Connection, role: Role, offset: int, tcp_position: int, into_event: int
+) -> Position:
+    """The same as a position."""
+    kind, number = place(connection, role, offset, tcp_position, into_event)
+    return Position(kind, number)
 
 
 def rpc_of(exchange: OpenExchange) -> Rpc | None:

@@ -8,14 +8,19 @@ against each other.
 
 It steps in while `Http1` is at rest: between messages in both directions, and with no loss that
 the next pair would have to be judged by.
+
+Where turns are wanted, heads of a known outline are told where their bytes lie (`take`), and a
+request and a response that are both told so make a `Turn`. Other heads are taken into lines, and
+the two messages make an exchange.
 """
 
 from __future__ import annotations
 
+import mmap
 from typing import Final
 
 from otel_tap.events import DataEvent, Direction
-from otel_tap.exchange import Exchange, ExchangeError, Role
+from otel_tap.exchange import Connection, Exchange, ExchangeError, Position, Role
 from otel_tap.messages import EMPTY_BODY, Body, Field, Request, Response
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.http1 import Http1
@@ -26,8 +31,10 @@ from otel_tap.protocols.http1.head import (
     HeadParser,
     Malformed,
 )
-from otel_tap.protocols.http1.open_exchange import position
+from otel_tap.protocols.http1.open_exchange import place, position
+from otel_tap.protocols.http1.outline import NO_OUTLINE
 from otel_tap.protocols.http1.responses import EVENT_STREAM
+from otel_tap.turn import Turn
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LAST_LINE_END: Final = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
@@ -44,11 +51,73 @@ _Head = tuple[bytes, bytes, str, tuple[Field, ...], int, bytes]
 """Method and target, or nothing and a reason; version, fields, status, content so far."""
 
 
+class _Held(Turn):
+    """A turn with what it was read from; of a request that was read line by line its place only."""
+
+    __slots__ = (
+        "_heads",
+        "asked_ktime_ns",
+        "first_offset",
+        "request_head",
+        "request_size",
+        "response_head",
+        "response_size",
+        "tcp_position",
+    )
+
+    def __init__(self, connection: Connection, role: Role, heads: HeadParser) -> None:
+        super().__init__(connection, role)
+        self._heads = heads
+        # Of the call that moved the beginning of the request.
+        self.asked_ktime_ns = 0
+        self.first_offset = 0
+        self.tcp_position = -1
+        self.request_head = b""
+        self.request_size = 0  # of its content
+        self.response_head = b""
+        self.response_size = 0
+
+    def request(self, size: int, *, complete: bool) -> Request:
+        """The request with that much content, of which nothing is kept."""
+        head = self.request_head
+        lines = head.split(b"\n")
+        method, target, version = self._heads.request_line(lines[0])
+        fields = self._heads.section(lines, 1, len(lines) - 2)[0]
+        body = Body(b"", size, True) if size else EMPTY_BODY
+        return Request(method, target, version, fields, (), body, len(head) + size, 0, complete)
+
+    def response(self, size: int, *, complete: bool) -> Response:
+        """The same of the response."""
+        head = self.response_head
+        lines = head.split(b"\n")
+        status, reason, version = self._heads.status_line(lines[0])
+        fields = self._heads.section(lines, 1, len(lines) - 2)[0]
+        body = Body(b"", size, True) if size else EMPTY_BODY
+        return Response(status, reason, version, fields, (), body, len(head) + size, 0, complete)
+
+    def exchange(self) -> Exchange:
+        """The same in full, to keep."""
+        return Exchange(
+            self.role,
+            self.connection,
+            self.tid,
+            self.request(self.request_size, complete=True),
+            self.response(self.response_size, complete=True),
+            self.start_ktime_ns,
+            self.request_end_ktime_ns,
+            self.response_start_ktime_ns,
+            self.end_ktime_ns,
+            self.end_ktime_ns,
+            self.reused,
+            Position(self.kind, self.offset),
+            None,
+        )
+
+
 class Turns(Protocol):
     """One HTTP/1 connection; `request_direction` is the direction that carries requests."""
 
     __slots__ = (
-        "_asked",
         "_begun",
         "_body_limit",
         "_carrier",
@@ -58,11 +127,14 @@ class Turns(Protocol):
         "_http1",
         "_missing",
         "_request",
-        "_request_direction",
-        "_request_end_ns",
+        "_request_outline",
+        "_requests",
+        "_response_outline",
         "_role",
         "_rules",
         "_state",
+        "_takes",
+        "_turn",
     )
 
     def __init__(self, carrier: Carrier, heads: HeadParser, request_direction: Direction) -> None:
@@ -73,16 +145,22 @@ class Turns(Protocol):
         self._state = _QUIET
         self._body_limit = carrier.body_limit
         self._rules = carrier.content_rules
-        self._request_direction = request_direction
+        self._requests = int(request_direction)
         self._client = request_direction == Direction.EGRESS
         self._role = Role.CLIENT if self._client else Role.SERVER
-        self._request: Request | None = None  # while ASKED or ANSWERING
-        self._asked: DataEvent | None = None  # what moved the beginning of that request
-        self._request_end_ns = 0
-        # While ASKING or ANSWERING: what moved the head, what it said, and how much is due.
+        # Of the request that is under way.
+        self._turn = _Held(carrier.connection, self._role, heads)
+        # While ASKED or ANSWERING: the request, or None while it is in `_turn`.
+        self._request: Request | None = None
+        # While ASKING or ANSWERING: what moved the head, what it said, or None while that is in
+        # `_turn`, and how much is due.
         self._begun: DataEvent | None = None
-        self._head: _Head = (b"", b"", "", (), 0, b"")
+        self._head: _Head | None = None
         self._missing = 0
+        # Whether anybody takes turns, and the outlines that were met last.
+        self._takes = carrier.deliver_turn is not None
+        self._request_outline = NO_OUTLINE
+        self._response_outline = NO_OUTLINE
 
     @property
     def busy(self) -> bool:
@@ -98,10 +176,10 @@ class Turns(Protocol):
         """The next captured bytes of one stream."""
         state = self._state
         if state == _ASKED:
-            if event.direction is not self._request_direction and self._response(event):
+            if event.direction != self._requests and self._response(event):
                 return
         elif state == _QUIET:
-            if event.direction is self._request_direction and self._ask(event):
+            if event.direction == self._requests and self._ask(event):
                 return
         elif state != _AWAY and self._rest(event):
             return
@@ -139,40 +217,17 @@ class Turns(Protocol):
         """The open exchanges."""
         if self._state in (_QUIET, _AWAY):
             return self._http1.under_way(ktime_ns)
-        asked = self._asked or self._begun
-        if asked is None:
-            return []
-        request, response = self._request, None
+        request, response = self._asked(), None
+        request_end_ns = 0 if request is None else self._turn.request_end_ktime_ns
         response_start_ns = 0
         begun = self._begun
         if begun is not None:
-            first, second, version, fields, status, content = self._head
-            body = self._body(content, len(content)) if content else EMPTY_BODY
-            wire = len(begun.payload)
             if request is None:
-                request = Request(first, second, version, fields, (), body, wire, 0, False)
+                request = self._request_so_far(begun)
             else:
                 response_start_ns = begun.ktime_ns if self._client else begun.begin_ktime_ns
-                response = Response(status, second, version, fields, (), body, wire, 0, False)
-        carrier = self._carrier
-        connection = carrier.connection
-        return [
-            Exchange(
-                self._role,
-                connection,
-                asked.tid,
-                request,
-                response,
-                asked.begin_ktime_ns if self._client else asked.ktime_ns,
-                self._request_end_ns if self._request is not None else 0,
-                response_start_ns,
-                ktime_ns,
-                ktime_ns,
-                carrier.exchange_count > 0 or not connection.from_start,
-                position(connection, self._role, asked.offset, asked.tcp_position, 0),
-                None,
-            )
-        ]
+                response = self._response_so_far(begun)
+        return [self._exchange(request, request_end_ns, response, response_start_ns, ktime_ns)]
 
     def tick(self, ktime_ns: int) -> None:
         """Time has passed."""
@@ -180,14 +235,47 @@ class Turns(Protocol):
             self._http1.tick(ktime_ns)
             self._look()
 
+    # What is known of messages that wait, in full.
+
+    def _asked(self) -> Request | None:
+        """The whole request that waits; None if there is none."""
+        turn = self._turn
+        if self._request is not None or self._state not in (_ASKED, _ANSWERING):
+            return self._request
+        return turn.request(turn.request_size, complete=True)
+
+    def _request_so_far(self, begun: DataEvent) -> Request:
+        turn, head = self._turn, self._head
+        if head is not None:
+            method, target, version, fields, _, content = head
+            body = self._body(content, len(content)) if content else EMPTY_BODY
+            size = len(begun.payload)
+            return Request(method, target, version, fields, (), body, size, 0, False)
+        return turn.request(turn.request_size - self._missing, complete=False)
+
+    def _response_so_far(self, begun: DataEvent) -> Response:
+        turn, head = self._turn, self._head
+        if head is not None:
+            _, reason, version, fields, status, content = head
+            body = self._body(content, len(content)) if content else EMPTY_BODY
+            size = len(begun.payload)
+            return Response(status, reason, version, fields, (), body, size, 0, False)
+        return turn.response(turn.response_size - self._missing, complete=False)
+
     # The long way takes over, and gives back.
 
     def _hand_over(self) -> None:
-        request, asked, begun = self._request, self._asked, self._begun
+        request, begun = self._asked(), self._begun
         self._state = _AWAY
-        self._request = self._asked = self._begun = None
-        if request is not None and asked is not None:
-            self._http1.adopt(asked, request, self._request_end_ns)
+        self._request = self._begun = None
+        if request is not None:
+            turn = self._turn
+            asked = DataEvent(
+                turn.asked_ktime_ns, turn.start_ktime_ns, 0, 0, turn.tid,
+                Direction(self._requests), turn.first_offset, request.wire_size, b"",
+                turn.tcp_position,
+            )  # fmt: skip
+            self._http1.adopt(request, asked, turn.start_ktime_ns, turn.request_end_ktime_ns)
         if begun is not None:
             self._http1.data(begun)
 
@@ -197,7 +285,169 @@ class Turns(Protocol):
         if http1.at_rest:
             self._state = _QUIET
 
-    # The short way. False: the long way must read this event.
+    # The short way by outlines.
+
+    def take(
+        self,
+        memory: mmap.mmap | bytes,
+        begin: int,
+        end: int,
+        direction: int,
+        ktime_ns: int,
+        begin_ktime_ns: int,
+        offset: int,
+        tcp_position: int,
+        tid: int,
+    ) -> bool:
+        """The call that moved `memory[begin:end]`, if outlines tell it."""
+        if not self._takes:
+            return False
+        turn = self._turn
+        state = self._state
+        if state == _QUIET:
+            if direction != self._requests:
+                return False
+            missing = self._take_request(turn, memory, begin, end)
+            if missing < 0:
+                return False
+            turn.tid = tid
+            turn.asked_ktime_ns = turn.request_end_ktime_ns = ktime_ns
+            # A write began when it was entered, a read when it returned.
+            turn.start_ktime_ns = begin_ktime_ns if self._client else ktime_ns
+            turn.first_offset = offset
+            turn.tcp_position = tcp_position
+            self._state = _ASKED
+        elif state == _ASKED:
+            response_start_ns = ktime_ns if self._client else begin_ktime_ns
+            if (
+                direction == self._requests
+                or self._request is not None
+                or response_start_ns < turn.request_end_ktime_ns
+            ):
+                return False
+            missing = self._take_response(turn, memory, begin, end)
+            if missing < 0:
+                return False
+            turn.response_start_ktime_ns = response_start_ns
+            if not missing:
+                self._tell(turn, ktime_ns)
+        else:
+            return self._take_rest(turn, direction, end - begin, ktime_ns)
+        if missing:
+            # Kept for the long way, which takes over if anything but the rest follows.
+            self._begun = DataEvent(
+                ktime_ns, begin_ktime_ns, 0, 0, tid, Direction(direction), offset, end - begin,
+                memory[begin:end], tcp_position,
+            )  # fmt: skip
+            self._head = None
+            self._missing = missing
+            self._state = _ASKING if state == _QUIET else _ANSWERING
+        return True
+
+    def _take_request(self, turn: _Held, memory: mmap.mmap | bytes, begin: int, end: int) -> int:
+        """How much of the request's content is due; -1 if its head is not told."""
+        outline = self._request_outline
+        found = outline.match(memory, begin, end)
+        if found is None:
+            recent = self._heads.requests.recent(memory, begin, end)
+            if recent is None:
+                return -1
+            self._request_outline = outline = recent
+            found = outline.match(memory, begin, end)
+            if found is None:
+                return -1
+        head: bytes = found[0]
+        size = len(head)
+        if size > HEAD_LIMIT or size - len(head.replace(b"\n", b"")) != outline.lines:
+            return -1
+        values = found.groups()
+        digits: bytes | None = values[outline.length]
+        length = 0
+        if digits is not None:
+            length = int(digits)
+            if length and head.find(_CALL) >= 0:
+                return -1  # gRPC-Web: the long way counts its messages
+        target: bytes = values[0]
+        if self._rules is not None and self._rules.matches(outline.method, target):
+            return -1
+        turn.method = outline.method
+        turn.target = target
+        turn.host = values[outline.host]
+        turn.agent = values[outline.agent]
+        turn.trace_parent = values[outline.parent]
+        turn.trace_state = values[outline.state]
+        turn.request_head = head
+        turn.request_size = length
+        return begin + size + length - end
+
+    def _take_response(self, turn: _Held, memory: mmap.mmap | bytes, begin: int, end: int) -> int:
+        """The same of a response to the request in `turn`."""
+        outline = self._response_outline
+        found = outline.match(memory, begin, end)
+        if found is None:
+            recent = self._heads.responses.recent(memory, begin, end)
+            if recent is None:
+                return -1
+            self._response_outline = outline = recent
+            found = outline.match(memory, begin, end)
+            if found is None:
+                return -1
+        head: bytes = found[0]
+        size = len(head)
+        if (
+            size > HEAD_LIMIT
+            or size - len(head.replace(b"\n", b"")) != outline.lines
+            or head.find(EVENT_STREAM) >= 0
+        ):
+            return -1
+        length = 0
+        if not outline.bodiless and turn.method != b"HEAD":
+            digits: bytes | None = found[outline.length + 1]
+            if digits is None:
+                return -1
+            length = int(digits)
+        turn.status = outline.status
+        turn.version = outline.version
+        turn.response_head = head
+        turn.response_size = length
+        return begin + size + length - end
+
+    def _take_rest(self, turn: _Held, direction: int, size: int, ktime_ns: int) -> bool:
+        """The second and last call of a message that is in `turn`."""
+        begun = self._begun
+        if (
+            begun is None
+            or self._head is not None
+            or direction != begun.direction
+            or size != self._missing
+        ):
+            return False
+        self._begun = None
+        if self._state == _ASKING:
+            turn.request_end_ktime_ns = ktime_ns
+            self._state = _ASKED
+        else:
+            self._tell(turn, ktime_ns)
+        return True
+
+    def _tell(self, turn: _Held, end_ns: int) -> None:
+        """Both messages of `turn` are whole."""
+        self._state = _QUIET
+        carrier = self._carrier
+        connection = carrier.connection
+        turn.connection = connection
+        turn.end_ktime_ns = end_ns
+        turn.reused = carrier.exchange_count > 0 or not connection.from_start
+        turn.kind, turn.offset = place(
+            connection, turn.role, turn.first_offset, turn.tcp_position, 0
+        )
+        carrier.exchange_count += 1
+        carrier.counters.exchanges_complete += 1
+        deliver = carrier.deliver_turn
+        if deliver is not None:
+            deliver(turn)
+
+    # The short way line by line. False: the long way must read this event.
 
     def _ask(self, event: DataEvent) -> bool:
         payload = event.payload
@@ -217,6 +467,12 @@ class Turns(Protocol):
         if size - content_size > HEAD_LIMIT:
             return False
         heads = self._heads
+        if self._takes:
+            outline = heads.requests.like(payload, end)
+            if outline is not None and outline is not self._request_outline:
+                self._request_outline = outline
+                if self._take_again(event):
+                    return True
         try:
             method, target, version = heads.request_line(lines[0])
         except Malformed:
@@ -228,9 +484,17 @@ class Turns(Protocol):
             return False
         if length > 0 and payload.find(_CALL, 0, size - content_size) >= 0:
             return False  # gRPC-Web: the long way counts its messages
-        if content_size != length and (content_size or length > 0):
-            if content_size > length:
-                return False
+        if content_size and content_size > length:
+            return False
+        if self._takes and heads.requests.looking > 0:
+            heads.requests.meet_request(lines, end, method, target, version)
+        turn = self._turn
+        turn.tid = event.tid
+        turn.asked_ktime_ns = turn.request_end_ktime_ns = event.ktime_ns
+        turn.start_ktime_ns = event.begin_ktime_ns if self._client else event.ktime_ns
+        turn.first_offset = event.offset
+        turn.tcp_position = event.tcp_position
+        if content_size < length:
             self._begin(event, (method, target, version, fields, 0, content), length - content_size)
             self._state = _ASKING
             return True
@@ -245,19 +509,13 @@ class Turns(Protocol):
             0,
             True,
         )
-        self._asked = event
-        self._request_end_ns = event.ktime_ns
         self._state = _ASKED
         return True
 
     def _response(self, event: DataEvent) -> bool:
-        request, asked = self._request, self._asked
-        if request is None or asked is None:
-            return False
-        ktime_ns = event.ktime_ns
         # A write began when it was entered, a read when it returned.
-        begin_ns = ktime_ns if self._client else event.begin_ktime_ns
-        if begin_ns < self._request_end_ns:
+        begin_ns = event.ktime_ns if self._client else event.begin_ktime_ns
+        if begin_ns < self._turn.request_end_ktime_ns:
             return False
         payload = event.payload
         size = len(payload)
@@ -267,6 +525,15 @@ class Turns(Protocol):
             return False
         lines = head.split(b"\n")
         heads = self._heads
+        if self._request is None:
+            outline = heads.responses.like(payload, len(lines))
+            if outline is not None and outline is not self._response_outline:
+                self._response_outline = outline
+                if self._take_again(event):
+                    return True
+        request = self._asked()
+        if request is None:
+            return False
         try:
             status, reason, version = heads.status_line(lines[0])
         except Malformed:
@@ -274,21 +541,40 @@ class Turns(Protocol):
         fields, length, coding, _ = heads.section(lines, 1, len(lines))
         if status < 200 or coding == BROKEN or heads.doubts or head.find(EVENT_STREAM) >= 0:
             return False
+        missing = 0
         if status in _WITHOUT_CONTENT or request.method == b"HEAD":
             if content_size:
                 return False
         elif coding != NOT_CODED or content_size > length:
             return False
-        elif content_size < length:
-            self._begin(
-                event, (b"", reason, version, fields, status, content), length - content_size
-            )
+        else:
+            missing = length - content_size
+        if self._takes and coding == NOT_CODED and heads.responses.looking > 0:
+            heads.responses.meet_response(lines, status, version)
+        self._request = request
+        if missing:
+            self._begin(event, (b"", reason, version, fields, status, content), missing)
             self._state = _ANSWERING
             return True
         body = self._body(content, content_size) if content_size else EMPTY_BODY
         response = Response(status, reason, version, fields, (), body, size, 0, True, ())
-        self._emit(request, asked, response, begin_ns, ktime_ns)
+        self._emit(response, begin_ns, event.ktime_ns)
         return True
+
+    def _take_again(self, event: DataEvent) -> bool:
+        """Now that another outline is tried first."""
+        payload = event.payload
+        return self.take(
+            payload,
+            0,
+            len(payload),
+            int(event.direction),
+            event.ktime_ns,
+            event.begin_ktime_ns,
+            event.offset,
+            event.tcp_position,
+            event.tid,
+        )
 
     def _begin(self, event: DataEvent, head: _Head, missing: int) -> None:
         self._begun = event
@@ -297,62 +583,66 @@ class Turns(Protocol):
 
     def _rest(self, event: DataEvent) -> bool:
         """The second and last call of a message."""
-        begun = self._begun
+        begun, head = self._begun, self._head
         payload = event.payload
-        more = len(payload)
-        if begun is None or event.direction is not begun.direction or more != self._missing:
+        if begun is None or event.direction != begun.direction or len(payload) != self._missing:
             return False
-        first, second, version, fields, status, content = self._head
-        content_size = len(content) + more
+        if head is None:
+            return self._take_again(event)
+        first, second, version, fields, status, content = head
+        size = len(begun.payload) + len(payload)
+        content_size = len(content) + len(payload)
         if len(content) < self._body_limit:
             content += payload
         body = self._body(content, content_size)
-        wire_size = len(begun.payload) + more
         self._begun = None
         if self._state == _ASKING:
-            self._request = Request(first, second, version, fields, (), body, wire_size, 0, True)
-            self._asked = begun
-            self._request_end_ns = event.ktime_ns
+            self._request = Request(first, second, version, fields, (), body, size, 0, True)
+            self._turn.request_end_ktime_ns = event.ktime_ns
             self._state = _ASKED
             return True
-        request, asked = self._request, self._asked
-        if request is not None and asked is not None:
-            response = Response(status, second, version, fields, (), body, wire_size, 0, True, ())
-            begin_ns = begun.ktime_ns if self._client else begun.begin_ktime_ns
-            self._emit(request, asked, response, begin_ns, event.ktime_ns)
+        response = Response(status, second, version, fields, (), body, size, 0, True, ())
+        begin_ns = begun.ktime_ns if self._client else begun.begin_ktime_ns
+        self._emit(response, begin_ns, event.ktime_ns)
         return True
 
-    def _emit(
-        self,
-        request: Request,
-        asked: DataEvent,
-        response: Response,
-        begin_ns: int,
-        end_ns: int,
-    ) -> None:
-        self._request = self._asked = None
+    def _emit(self, response: Response, begin_ns: int, end_ns: int) -> None:
+        request = self._request
+        self._request = None
         self._state = _QUIET
         carrier = self._carrier
-        connection = carrier.connection
-        reused = carrier.exchange_count > 0 or not connection.from_start
+        end = self._turn.request_end_ktime_ns
+        exchange = self._exchange(request, end, response, begin_ns, end_ns)
         carrier.exchange_count += 1
         carrier.counters.exchanges_complete += 1
-        carrier.deliver(
-            Exchange(
-                self._role,
-                connection,
-                asked.tid,
-                request,
-                response,
-                asked.begin_ktime_ns if self._client else asked.ktime_ns,
-                self._request_end_ns,
-                begin_ns,
-                end_ns,
-                end_ns,
-                reused,
-                position(connection, self._role, asked.offset, asked.tcp_position, 0),
-                None,
-            )
+        carrier.deliver(exchange)
+
+    def _exchange(
+        self,
+        request: Request | None,
+        request_end_ns: int,
+        response: Response | None,
+        response_start_ns: int,
+        end_ns: int,
+    ) -> Exchange:
+        """The exchange of the request that is under way."""
+        turn = self._turn
+        carrier = self._carrier
+        connection = carrier.connection
+        return Exchange(
+            self._role,
+            connection,
+            turn.tid,
+            request,
+            response,
+            turn.start_ktime_ns,
+            request_end_ns,
+            response_start_ns,
+            end_ns,
+            end_ns,
+            carrier.exchange_count > 0 or not connection.from_start,
+            position(connection, self._role, turn.first_offset, turn.tcp_position, 0),
+            None,
         )
 
     def _body(self, content: bytes, size: int) -> Body:
