@@ -7,7 +7,7 @@ is an `ElfRefusal` that says so, never another error.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -25,6 +25,17 @@ _MAX_RELOCATIONS = 1_000_000
 _RELOCATION = struct.Struct("=QQq")  # Elf64_Rela
 _SYMBOL_BYTES = 24  # Elf64_Sym, which begins with the offset of its name
 _GLOB_DAT, _JUMP_SLOT = 6, 7  # R_X86_64_*
+
+
+# What a first look needs of an ELF file of 64 bits, little-endian.
+_LITTLE_64 = b"\x7fELF\x02\x01"
+_HEADER = struct.Struct("<6s26xQQ6xHHHH2x")  # Elf64_Ehdr: where the two tables are, and how large
+_SEGMENT = struct.Struct("<I4xQQ8xQ16x")  # Elf64_Phdr: kind, offset, address, size in the file
+_SECTION = struct.Struct("<4xI56x")
+_DYNAMIC = struct.Struct("<qQ")
+_MAX_ENTRIES = 65_536
+_PT_LOAD, _PT_DYNAMIC, _SHT_SYMTAB = 1, 2, 2
+_DT_STRTAB, _DT_STRSZ = 5, 10
 
 
 class ElfRefusal(Exception):  # noqa: N818 - a verdict on a file, not an error of the program
@@ -184,6 +195,57 @@ def _reading() -> Iterator[None]:
         yield
     except _PARSE_ERRORS as error:
         raise ElfRefusal(f"not a readable ELF file ({type(error).__name__}: {error})") from error
+
+
+def may_define(file: IO[bytes], names: Sequence[str]) -> bool:
+    """False only where none of `names` can be found in the file; costs a tenth of reading it.
+
+    Looks for them among the names of the dynamic linker. Whatever has other tables of symbols, or
+    is odd in any way, is to be read.
+    """
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return True
+    magic, segments_at, sections_at, *sizes = _HEADER.unpack(header)
+    if magic != _LITTLE_64 or sizes[::2] != [_SEGMENT.size, _SECTION.size]:
+        return True
+    sections = _table(file, sections_at, sizes[3], _SECTION)
+    mapped = _table(file, segments_at, sizes[1], _SEGMENT)
+    if sections is None or mapped is None or (_SHT_SYMTAB,) in sections:
+        return True
+    for kind, offset, _, size in mapped:
+        if kind == _PT_DYNAMIC:
+            entries = _table(file, offset, size // _DYNAMIC.size, _DYNAMIC)
+            dynamic = {entry[0]: entry[1] for entry in entries or ()}
+            return _is_named(file, dynamic, mapped, names)
+    return True
+
+
+def _table(
+    file: IO[bytes], offset: int, count: int, entry: struct.Struct
+) -> list[tuple[int, ...]] | None:
+    if not 0 < count <= _MAX_ENTRIES:
+        return None
+    with _reading():
+        file.seek(offset)
+        content = file.read(count * entry.size)
+    return list(entry.iter_unpack(content)) if len(content) == count * entry.size else None
+
+
+def _is_named(
+    file: IO[bytes],
+    dynamic: Mapping[int, int],
+    mapped: Sequence[tuple[int, ...]],
+    names: Sequence[str],
+) -> bool:
+    address, size = dynamic.get(_DT_STRTAB, 0), dynamic.get(_DT_STRSZ, 0)
+    for kind, offset, begin, length in mapped:
+        if kind == _PT_LOAD and begin <= address and address + size <= begin + length:
+            with _reading():
+                file.seek(offset + address - begin)
+                strings = file.read(size)
+            return any(b"\0" + name.encode() + b"\0" in strings for name in names)
+    return True
 
 
 def read_image(file: IO[bytes], names: Sequence[str]) -> Image:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from otel_tap.capture.elf import ElfRefusal, Image, read_image
+from otel_tap.capture.elf import ElfRefusal, Image, may_define, read_image
 from otel_tap.capture.installed import InstalledLibraries
 from otel_tap.capture.listing import Listing
 from otel_tap.capture.mapped import (
@@ -98,6 +98,9 @@ class _Choice:
     @property
     def moved(self) -> bool:
         return self.place.address != self.symbol_address
+
+
+_SYMBOLS = tuple(symbol for library in LIBRARIES for symbol in library.symbols)
 
 
 def _choices(listing: Listing, probes: Sequence[Probe], placement: Placement) -> list[_Choice]:
@@ -194,7 +197,9 @@ def plan_file(path: str, placement: Placement = "auto") -> FilePlan | None:
     except OSError as error:
         raise ElfRefusal(f"cannot be opened: {error.strerror}") from error
     with file:
-        image = read_image(file, [symbol for library in LIBRARIES for symbol in library.symbols])
+        if not may_define(file, _SYMBOLS):
+            return None
+        image = read_image(file, _SYMBOLS)
         found: list[LibraryProbes] = []
         probes: list[Probe] = []
         for library in LIBRARIES:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_tap.capture.elf import ElfRefusal, exported_functions
+from otel_tap.capture.elf import ElfRefusal, exported_functions, may_define
 from otel_tap.capture.plan import make_plan, plan_file
 from otel_tap.capture.probes import OPENSSL
 
@@ -86,6 +86,32 @@ def test_aliases_of_one_address_carry_one_probe(tmp_path):
     assert len(plan.points) == len(OPENSSL.symbols) - 1
 
 
+def looked_at(path: Path) -> bool:
+    with path.open("rb") as file:
+        return may_define(file, OPENSSL.symbols)
+
+
+@pytest.mark.parametrize("strip", [(), ("-s",)])
+def test_a_first_look_lets_nothing_pass_that_has_one_of_the_functions(tmp_path, strip):
+    library = build(tmp_path, FUNCTIONS, "-shared", "-fPIC", *strip)
+    assert looked_at(library)
+    other = build(tmp_path, "int f(void) { return 0; }", "-shared", "-fPIC", *strip)
+    # Hidden functions stand in the other table only, which a look does not read.
+    assert looked_at(other) is (not strip)
+    program = build(tmp_path, FUNCTIONS + "int main(void) { return SSL_read(0); }")
+    assert looked_at(program)
+
+
+def test_a_first_look_agrees_with_reading_on_the_libraries_of_this_host():
+    left_out = 0
+    for path in sorted(Path("/usr/lib").glob("*-linux-gnu/lib*.so.*"))[:400]:
+        if path.read_bytes()[:4] == b"\x7fELF" and not looked_at(path):
+            left_out += 1
+            with path.open("rb") as file:
+                assert not exported_functions(file, OPENSSL.symbols)
+    assert left_out > 0
+
+
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"MZ" * 100, b"\x7fELF" + bytes(200)])
 def test_what_is_no_elf_file_is_refused(content):
     with pytest.raises(ElfRefusal):
@@ -104,6 +130,7 @@ def test_truncated_and_damaged_libraries_are_read_or_refused(data):
         region = data.draw(st.sampled_from([64, 4096, len(content)]))
         content[data.draw(st.integers(0, region - 1))] = data.draw(st.integers(0, 255))
     try:
+        may_define(io.BytesIO(bytes(content[:cut])), ["SSL_read"])
         functions = exported_functions(io.BytesIO(bytes(content[:cut])), ["SSL_read"])
     except ElfRefusal as refusal:
         assert str(refusal)
