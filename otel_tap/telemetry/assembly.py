@@ -38,6 +38,9 @@ _LINE_PREFIXES: Final = [
 # Durations as they are shown, in whole milliseconds.
 _MILLISECONDS: Final = [b"%d ms" % number for number in range(1000)]
 
+Pieces = tuple[bytes, bytes, bytes, bytes, bytes]
+"""Encoded fields in some parts of them; joined once, where they are joined with the rest."""
+
 Encoded = tuple[bytes, bytes]
 """A span and a log record as fields of their scope; empty where not asked for."""
 
@@ -60,8 +63,8 @@ class Assembly:
         end_ktime_ns: int,
         observed_ktime_ns: int,
         shown: bytes,
-        span_attributes: bytes,
-        log_attributes: bytes,
+        span_attributes: Pieces,
+        log_attributes: Pieces,
     ) -> Encoded:
         """Both records; `shown` stands for the target in the display line, redacted."""
         span_common, log_common, before, after, last = common
@@ -73,7 +76,7 @@ class Assembly:
         start = start_ktime_ns + offset
         end = start + duration_ns
         observed = observed_ktime_ns + offset
-        if start < 0 or end > _FAR or not 0 <= observed <= _FAR:
+        if start < 0 or end > _FAR or (observed != end and not 0 <= observed <= _FAR):
             start &= _U64
             end = (start + duration_ns) & _U64
             observed &= _U64
@@ -88,7 +91,8 @@ class Assembly:
                 b"\x0a\x10", trace_id, b"\x12\x08", span_id,
                 0x39, start, 0x41, end, 0x0185, flags,
             )  # fmt: skip
-            span = b"".join((numbers, parent, span_common, span_attributes))
+            one, two, three, four, five = span_attributes
+            span = b"".join((numbers, parent, span_common, one, two, three, four, five))
             length = len(span)
             span = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + span
         if self._logs:
@@ -101,7 +105,9 @@ class Assembly:
                 0x09, end, 0x59, observed,
                 0x45, flags & 0xFF, b"\x4a\x10", trace_id, b"\x52\x08", span_id,
             )  # fmt: skip
-            log = b"".join((numbers, _LINE_PREFIXES[len(line)], line, log_common, log_attributes))
+            one, two, three, four, five = log_attributes
+            prefix = _LINE_PREFIXES[len(line)]
+            log = b"".join((numbers, prefix, line, log_common, one, two, three, four, five))
             length = len(log)
             log = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + log
         return span, log

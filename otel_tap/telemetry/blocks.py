@@ -42,8 +42,6 @@ class Block:
     """Of a connection whose requests name `host` in their Host field."""
 
     __slots__ = (
-        "agent",
-        "agent_attributes",
         "attributes",
         "base",
         "client",
@@ -73,10 +71,7 @@ class Block:
         self.attributes = attributes
         self.client = client
         self.shaped: dict[ShapeKey, Common] = {}
-        # Of its turns: what their ids begin with, and the last User-Agent, short enough to keep.
-        self.seed: Seed | None = None
-        self.agent: bytes | None = None
-        self.agent_attributes: Fragment = (b"", b"")
+        self.seed: Seed | None = None  # what the ids of its turns begin with
 
 
 class Blocks:

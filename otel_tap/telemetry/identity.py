@@ -44,6 +44,7 @@ SAMPLED: Final = 1
 _FLAGS_OF_W3C: Final = 0x03  # sampled, random
 HAS_IS_REMOTE: Final = 0x100
 IS_REMOTE: Final = 0x200
+_REMOTE: Final = HAS_IS_REMOTE | IS_REMOTE
 
 # Members of an enumeration are looked up slowly on its class.
 _CLIENT: Final = Role.CLIENT
@@ -197,7 +198,7 @@ class Identities:
         if connection is not None and (connection.irs, connection.iss) in self._clients:
             parent_id = ((seed.client + steps) & _MAX_SPAN_ID).to_bytes(8, "big")
         if parent_id:
-            flags |= HAS_IS_REMOTE | IS_REMOTE
+            flags |= _REMOTE
         span_id = ((seed.server + steps) & _MAX_SPAN_ID).to_bytes(8, "big")
         return trace_id, span_id, parent_id, flags, trace_state
 

@@ -131,8 +131,8 @@ class RecordEncoder:
             exchange.end_ktime_ns,
             exchange.observed_ktime_ns,
             shown,
-            span_attributes,
-            LOG_ATTRIBUTE.join(attributes),
+            (span_attributes, b"", b"", b"", b""),
+            (LOG_ATTRIBUTE.join(attributes), b"", b"", b"", b""),
         )
 
     def _encode_whole(self, turn: Turn) -> Encoded:

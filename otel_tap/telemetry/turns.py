@@ -12,19 +12,21 @@ from typing import Final
 
 from otel_tap.exchange import Exchange, Role
 from otel_tap.privacy import Redactor
-from otel_tap.telemetry.assembly import Assembly, Encoded
+from otel_tap.telemetry.assembly import Assembly, Encoded, Pieces
 from otel_tap.telemetry.attributes import AttributeEncoder
 from otel_tap.telemetry.blocks import Block, Blocks, Common, Fragment
 from otel_tap.telemetry.identity import Identities, Seed, context_of
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE, StringAttribute
 from otel_tap.turn import Turn
 
+_NOTHING: Final[Pieces] = (b"", b"", b"", b"", b"")
 _EQUALS, _AT, _PERCENT = b"=@%"
 # Bytes of a target, of what stands before it in a URI (a name of the domain name system, scheme and
 # port), and of a User-Agent that is remembered. Longer ones are rare.
 _LONGEST: Final = 1024
 _LONGEST_BASE: Final = 272
 _LONGEST_AGENT: Final = 512
+_MAX_AGENTS: Final = 256
 
 _CLIENT: Final = Role.CLIENT  # a member is looked up slowly on its class
 
@@ -33,6 +35,7 @@ class TurnEncoder:
     """Encodes turns; `whole` encodes exchanges. One instance serves one thread."""
 
     __slots__ = (
+        "_agents",
         "_assembly",
         "_blocks",
         "_identities",
@@ -71,6 +74,7 @@ class TurnEncoder:
         self._url_path = _prefixes(attributes.url_path)
         self._url_query = _prefixes(attributes.url_query)
         self._user_agent = attributes.user_agent
+        self._agents: dict[bytes | None, Fragment] = {}
 
     def encode(self, turn: Turn) -> Encoded:
         """Both records of one turn."""
@@ -96,26 +100,20 @@ class TurnEncoder:
         if _AT in target or _PERCENT in target or _EQUALS in path or self._may_be_secret(query):
             target = self._redactor.target(target)
             path, _, query = target.partition(b"?")
-        if seed is None or common is None or not path.startswith(b"/") or len(target) > _LONGEST:
+            if not path.startswith(b"/"):
+                return self._whole(turn.exchange())
+        if seed is None or common is None or len(target) > _LONGEST:
             return self._whole(turn.exchange())
         at_client = turn.role is _CLIENT
         if at_client:
             shown, span_attributes, log_attributes = self._at_client(block, target)
         else:
             shown = target
-            agent_span, agent_log = (
-                block.agent_attributes
-                if turn.agent == block.agent
-                else self._agent(block, turn.agent)
-            )
+            agent_span, agent_log = self._agents.get(turn.agent) or self._agent(turn.agent)
             before_span, before_log = self._url_path[len(path)]
-            if query:
-                query_span, query_log = self._url_query[len(query)]
-                span_attributes = b"".join((before_span, path, query_span, query, agent_span))
-                log_attributes = b"".join((before_log, path, query_log, query, agent_log))
-            else:
-                span_attributes = b"".join((before_span, path, agent_span))
-                log_attributes = b"".join((before_log, path, agent_log))
+            query_span, query_log = self._url_query[len(query)] if query else (b"", b"")
+            span_attributes = (before_span, path, query_span, query, agent_span)
+            log_attributes = (before_log, path, query_log, query, agent_log)
         if not shown.isascii():
             return self._whole(turn.exchange())
         context = None
@@ -146,24 +144,25 @@ class TurnEncoder:
         key = (turn.method, turn.status, turn.version, turn.reused, None)
         return self._blocks.shaped(block, key, turn.exchange(), method)
 
-    def _at_client(self, block: Block, target: bytes) -> tuple[bytes, bytes, bytes]:
+    def _at_client(self, block: Block, target: bytes) -> tuple[bytes, Pieces, Pieces]:
         """What is shown for the target, and the attributes that say where it is."""
         if block.base is None:
-            return target, b"", b""
+            return target, _NOTHING, _NOTHING
         full = block.base + target
         before_span, before_log = self._url_full[len(full)]
-        return full, before_span + full, before_log + full
+        return full, (before_span, full, b"", b"", b""), (before_log, full, b"", b"", b"")
 
-    def _agent(self, block: Block, agent: bytes | None) -> Fragment:
-        """What the User-Agent says; remembered for the next turn unless it is long."""
+    def _agent(self, agent: bytes | None) -> Fragment:
+        """What the User-Agent says; remembered for other turns unless it is long."""
         encoded = (b"", b"")
         if agent is not None:
             attribute = self._user_agent.of(self._redactor.field(b"user-agent", agent))
             encoded = (SPAN_ATTRIBUTE + attribute, LOG_ATTRIBUTE + attribute)
             if len(agent) > _LONGEST_AGENT:
                 return encoded
-        block.agent = agent
-        block.agent_attributes = encoded
+        if len(self._agents) >= _MAX_AGENTS:
+            self._agents.clear()
+        self._agents[agent] = encoded
         return encoded
 
 

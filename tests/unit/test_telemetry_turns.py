@@ -213,17 +213,25 @@ def test_what_is_kept_of_turns_holds_no_secret():
         wire.response(head(b"HTTP/1.1 200 OK", {b"Content-Length": b"0", b"Set-Cookie": b"s3cret"}))
     assert field_value(wire.exchanges[-1].request.fields, b"cookie") == b"s3cret"
     for block in encoder._blocks.known.values():
-        kept = [block.host, block.agent, *block.agent_attributes, *block.attributes, *block.client]
+        kept = [block.host, *block.attributes, *block.client]
         kept += [part for common in block.shaped.values() for part in common]
         assert b"s3cret" not in b"".join(part for part in kept if part is not None)
+    assert b"s3cret" not in repr(agents(encoder)).encode()
 
 
-def test_what_is_kept_of_a_user_agent_is_bounded():
+def agents(encoder: RecordEncoder) -> dict[bytes | None, tuple[bytes, bytes]]:
+    encode_turn: Any = encoder.encode_turn
+    kept: dict[bytes | None, tuple[bytes, bytes]] = encode_turn.__self__._agents
+    return kept
+
+
+def test_what_is_kept_of_user_agents_is_bounded():
     encoder = RecordEncoder(TelemetrySettings(), Identities("boot"), 0)
     wire = talk(Wire(body_limit=0, client=False, on_turn=encoder.encode_turn), **ends(client=False))
-    for _ in range(3):
-        wire.request(head(b"GET / HTTP/1.1", {b"User-Agent": b"u" * 60_000}))
+    lengths = [60_000, 513, 512, *range(1, 400)]
+    for length in lengths:
+        wire.request(head(b"GET / HTTP/1.1", {b"User-Agent": b"u" * length}))
         wire.response(head(b"HTTP/1.1 204 No", {}))
-    (block,) = encoder._blocks.known.values()
-    assert block.agent is None or len(block.agent) <= 512
-    assert max(map(len, block.agent_attributes)) <= 1024
+        assert len(agents(encoder)) <= 256
+        assert max((len(agent or b"") for agent in agents(encoder)), default=0) <= 512
+    assert agents(encoder)

@@ -56,10 +56,11 @@ _LEARNED_PER_SECOND: Final = 4  # each costs half a millisecond
 _VALUE: Final = b"[^\r]*+"
 # The general way strips white space around a value, and knows what an empty one is.
 _WANTED_VALUE: Final = b"([^\r \t][^\r]*+)(?<![ \t])"
+_TYPE_VALUE: Final = b"(?!(?i:[ \t]*text/event))" + _VALUE  # an event stream is read as it flows
 _LENGTH_VALUE: Final = b"([0-9]{1,18}+)"
-_REQUEST_LINE: Final = b"%b (/[^ \r\n]*+) HTTP/1\\.1"
+_REQUEST_LINE: Final = b"(%b (/[^ \r\n]*+) HTTP/1\\.1"
 _END: Final = (
-    b"\r\n\r\n(?:(?!)(.))?"  # the last group takes no part, so it stands for what is absent
+    b"\r\n\r\n)(?:(?!)(.))?"  # the last group takes no part, so it stands for what is absent
 )
 
 
@@ -70,8 +71,9 @@ Match = Callable[[mmap.mmap | bytes, int, int], re.Match[bytes] | None]
 class Outline:
     """Of requests, or of responses, by what their start line says.
 
-    `match` finds a head at the beginning of a payload; its groups are the target of a request, and
-    the values wanted, each at its place. A match counts only if the head has `lines` LFs.
+    `match` finds a head at the beginning of a payload; its groups are the head, the target if it is
+    of a request, and the values wanted, each at its place. A match counts only if the head has
+    `lines` LFs.
     """
 
     __slots__ = (
@@ -168,7 +170,7 @@ class Outlines:
         if version == "1.1" and target.startswith(b"/"):
             signature = _signature(method, lines, end)
         if self._is_new(signature):
-            match, places = _expression(_REQUEST_LINE % re.escape(method), signature, 2)
+            match, places = _expression(_REQUEST_LINE % re.escape(method), signature, 3)
             self._add(end, Outline(signature, match, end + 1, places, method=method))
 
     def meet_response(self, lines: list[bytes], status: int, version: str) -> None:
@@ -177,7 +179,7 @@ class Outlines:
         end = len(lines)
         signature = _signature(line, lines, end)
         if self._is_new(signature):
-            match, places = _expression(re.escape(line), signature, 1)
+            match, places = _expression(b"(" + re.escape(line), signature, 2)
             outline = Outline(signature, match, end + 1, places, status=status, version=version)
             self._add(end, outline)
 
@@ -244,6 +246,8 @@ def _expression(start: bytes, signature: bytes, group: int) -> tuple[Match, list
             places[wanted] = group - 1
             group += 1
             value = _LENGTH_VALUE if wanted == _LENGTH else _WANTED_VALUE
+        elif _name(prefix) == b"content-type":
+            value = _TYPE_VALUE
         parts.append(re.escape(prefix) + value)
     absent = group - 1
     return (

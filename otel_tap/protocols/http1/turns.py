@@ -126,6 +126,7 @@ class Turns(Protocol):
         "_heads",
         "_http1",
         "_missing",
+        "_opener",
         "_request",
         "_request_outline",
         "_requests",
@@ -148,6 +149,8 @@ class Turns(Protocol):
         self._requests = int(request_direction)
         self._client = request_direction == Direction.EGRESS
         self._role = Role.CLIENT if self._client else Role.SERVER
+        # The side that opened a TCP connection has its SYN in the numbers it sends.
+        self._opener = 1 if self._client else 0
         # Of the request that is under way.
         self._turn = _Held(carrier.connection, self._role, heads)
         # While ASKED or ANSWERING: the request, or None while it is in `_turn`.
@@ -356,18 +359,18 @@ class Turns(Protocol):
             found = outline.match(memory, begin, end)
             if found is None:
                 return -1
-        head: bytes = found[0]
+        values = found.groups()
+        head: bytes = values[0]
         size = len(head)
         if size > HEAD_LIMIT or size - len(head.replace(b"\n", b"")) != outline.lines:
             return -1
-        values = found.groups()
         digits: bytes | None = values[outline.length]
         length = 0
         if digits is not None:
             length = int(digits)
             if length and head.find(_CALL) >= 0:
                 return -1  # gRPC-Web: the long way counts its messages
-        target: bytes = values[0]
+        target: bytes = values[1]
         if self._rules is not None and self._rules.matches(outline.method, target):
             return -1
         turn.method = outline.method
@@ -392,17 +395,14 @@ class Turns(Protocol):
             found = outline.match(memory, begin, end)
             if found is None:
                 return -1
-        head: bytes = found[0]
+        values = found.groups()
+        head: bytes = values[0]
         size = len(head)
-        if (
-            size > HEAD_LIMIT
-            or size - len(head.replace(b"\n", b"")) != outline.lines
-            or head.find(EVENT_STREAM) >= 0
-        ):
+        if size > HEAD_LIMIT or size - len(head.replace(b"\n", b"")) != outline.lines:
             return -1
         length = 0
         if not outline.bodiless and turn.method != b"HEAD":
-            digits: bytes | None = found[outline.length + 1]
+            digits: bytes | None = values[outline.length]
             if digits is None:
                 return -1
             length = int(digits)
@@ -438,9 +438,12 @@ class Turns(Protocol):
         turn.connection = connection
         turn.end_ktime_ns = end_ns
         turn.reused = carrier.exchange_count > 0 or not connection.from_start
-        turn.kind, turn.offset = place(
-            connection, turn.role, turn.first_offset, turn.tcp_position, 0
-        )
+        if connection.tls:
+            turn.kind, turn.offset = place(
+                connection, turn.role, turn.first_offset, turn.tcp_position, 0
+            )
+        else:  # as `place` says
+            turn.kind, turn.offset = "tcp", turn.first_offset - self._opener
         carrier.exchange_count += 1
         carrier.counters.exchanges_complete += 1
         deliver = carrier.deliver_turn
