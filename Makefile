@@ -61,6 +61,7 @@ build/setup.stamp: pyproject.toml build/packages.stamp
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing Python packages"
 	@$(BIN)/pip install -q --disable-pip-version-check --editable '.[dev]' 2>build/pip.log || { tail -20 build/pip.log >&2; exit 1; }
+	@$(BIN)/python -m compileall -q otel_tap
 	@touch $@
 
 # Without root the tests run with what is there; those that lack a program say so.

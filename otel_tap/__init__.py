@@ -26,6 +26,10 @@ message
     One HTTP request or response as an observer can know it (`otel_tap.messages`).
 exchange
     A request with its response, or what is known of them, seen at one end (`otel_tap.exchange`).
+turn
+    An exchange as compact as it moved (`otel_tap.turn`): both messages whole and plain HTTP/1.
+outline
+    What a program's heads have in common: their names in their order.
 evidence
     What was seen that proves an identity (a peer, a container). Without evidence: "unknown".
 origin

@@ -18,10 +18,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from otel_tap.errors import CaptureError, HostError
 
 _LIBRARY = "libbpf.so.1"
+_DEBUG: Final = 2  # enum libbpf_print_level
 _PRINT_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _LOG_LINES = 64
 
@@ -94,7 +96,9 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
 }
 
 
-def _keep_log(_level: int, text: bytes | None, _arguments: int | None) -> int:
+def _keep_log(level: int, text: bytes | None, _arguments: int | None) -> int:
+    if level >= _DEBUG:  # 1,600 lines at a start
+        return 0
     line = ctypes.create_string_buffer(512)
     if text:
         ctypes.CDLL(None).vsnprintf(line, len(line), text, ctypes.c_void_p(_arguments))

@@ -111,8 +111,11 @@ class Tap:
         self.ready_s = 0.0
 
     def __enter__(self) -> Self:
+        # As an agent that is installed: its modules were compiled to bytecode once.
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("OTEL_")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("OTEL_", "PYTHONDONTWRITEBYTECODE"))
         }
         arguments = list(self._arguments)
         if self._collector is not None:

@@ -20,7 +20,7 @@ import mmap
 from typing import Final
 
 from otel_tap.events import DataEvent, Direction
-from otel_tap.exchange import Connection, Exchange, ExchangeError, Position, Role
+from otel_tap.exchange import Exchange, ExchangeError, Role
 from otel_tap.messages import EMPTY_BODY, Body, Field, Request, Response
 from otel_tap.protocols import Carrier, Protocol
 from otel_tap.protocols.http1 import Http1
@@ -32,13 +32,11 @@ from otel_tap.protocols.http1.head import (
     Malformed,
 )
 from otel_tap.protocols.http1.open_exchange import place, position
-from otel_tap.protocols.http1.outline import NO_OUTLINE
 from otel_tap.protocols.http1.responses import EVENT_STREAM
-from otel_tap.turn import Turn
+from otel_tap.protocols.http1.told import CALL, HeldTurn, Teller
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LAST_LINE_END: Final = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
-_CALL: Final = b"application/grpc"
 _WITHOUT_CONTENT: Final = frozenset((204, 304))
 
 _QUIET: Final = 0  # between messages
@@ -49,69 +47,6 @@ _AWAY: Final = 4  # the long way has the connection
 
 _Head = tuple[bytes, bytes, str, tuple[Field, ...], int, bytes]
 """Method and target, or nothing and a reason; version, fields, status, content so far."""
-
-
-class _Held(Turn):
-    """A turn with what it was read from; of a request that was read line by line its place only."""
-
-    __slots__ = (
-        "_heads",
-        "asked_ktime_ns",
-        "first_offset",
-        "request_head",
-        "request_size",
-        "response_head",
-        "response_size",
-        "tcp_position",
-    )
-
-    def __init__(self, connection: Connection, role: Role, heads: HeadParser) -> None:
-        super().__init__(connection, role)
-        self._heads = heads
-        # Of the call that moved the beginning of the request.
-        self.asked_ktime_ns = 0
-        self.first_offset = 0
-        self.tcp_position = -1
-        self.request_head = b""
-        self.request_size = 0  # of its content
-        self.response_head = b""
-        self.response_size = 0
-
-    def request(self, size: int, *, complete: bool) -> Request:
-        """The request with that much content, of which nothing is kept."""
-        head = self.request_head
-        lines = head.split(b"\n")
-        method, target, version = self._heads.request_line(lines[0])
-        fields = self._heads.section(lines, 1, len(lines) - 2)[0]
-        body = Body(b"", size, True) if size else EMPTY_BODY
-        return Request(method, target, version, fields, (), body, len(head) + size, 0, complete)
-
-    def response(self, size: int, *, complete: bool) -> Response:
-        """The same of the response."""
-        head = self.response_head
-        lines = head.split(b"\n")
-        status, reason, version = self._heads.status_line(lines[0])
-        fields = self._heads.section(lines, 1, len(lines) - 2)[0]
-        body = Body(b"", size, True) if size else EMPTY_BODY
-        return Response(status, reason, version, fields, (), body, len(head) + size, 0, complete)
-
-    def exchange(self) -> Exchange:
-        """The same in full, to keep."""
-        return Exchange(
-            self.role,
-            self.connection,
-            self.tid,
-            self.request(self.request_size, complete=True),
-            self.response(self.response_size, complete=True),
-            self.start_ktime_ns,
-            self.request_end_ktime_ns,
-            self.response_start_ktime_ns,
-            self.end_ktime_ns,
-            self.end_ktime_ns,
-            self.reused,
-            Position(self.kind, self.offset),
-            None,
-        )
 
 
 class Turns(Protocol):
@@ -128,13 +63,12 @@ class Turns(Protocol):
         "_missing",
         "_opener",
         "_request",
-        "_request_outline",
         "_requests",
-        "_response_outline",
         "_role",
         "_rules",
         "_state",
         "_takes",
+        "_teller",
         "_turn",
     )
 
@@ -152,7 +86,7 @@ class Turns(Protocol):
         # The side that opened a TCP connection has its SYN in the numbers it sends.
         self._opener = 1 if self._client else 0
         # Of the request that is under way.
-        self._turn = _Held(carrier.connection, self._role, heads)
+        self._turn = HeldTurn(carrier.connection, self._role, heads)
         # While ASKED or ANSWERING: the request, or None while it is in `_turn`.
         self._request: Request | None = None
         # While ASKING or ANSWERING: what moved the head, what it said, or None while that is in
@@ -160,10 +94,8 @@ class Turns(Protocol):
         self._begun: DataEvent | None = None
         self._head: _Head | None = None
         self._missing = 0
-        # Whether anybody takes turns, and the outlines that were met last.
-        self._takes = carrier.deliver_turn is not None
-        self._request_outline = NO_OUTLINE
-        self._response_outline = NO_OUTLINE
+        self._takes = carrier.deliver_turn is not None  # whether anybody takes turns
+        self._teller = Teller(heads, carrier.content_rules)
 
     @property
     def busy(self) -> bool:
@@ -310,7 +242,7 @@ class Turns(Protocol):
         if state == _QUIET:
             if direction != self._requests:
                 return False
-            missing = self._take_request(turn, memory, begin, end)
+            missing = self._teller.request(turn, memory, begin, end)
             if missing < 0:
                 return False
             turn.tid = tid
@@ -328,7 +260,7 @@ class Turns(Protocol):
                 or response_start_ns < turn.request_end_ktime_ns
             ):
                 return False
-            missing = self._take_response(turn, memory, begin, end)
+            missing = self._teller.response(turn, memory, begin, end)
             if missing < 0:
                 return False
             turn.response_start_ktime_ns = response_start_ns
@@ -347,72 +279,7 @@ class Turns(Protocol):
             self._state = _ASKING if state == _QUIET else _ANSWERING
         return True
 
-    def _take_request(self, turn: _Held, memory: mmap.mmap | bytes, begin: int, end: int) -> int:
-        """How much of the request's content is due; -1 if its head is not told."""
-        outline = self._request_outline
-        found = outline.match(memory, begin, end)
-        if found is None:
-            recent = self._heads.requests.recent(memory, begin, end)
-            if recent is None:
-                return -1
-            self._request_outline = outline = recent
-            found = outline.match(memory, begin, end)
-            if found is None:
-                return -1
-        values = found.groups()
-        head: bytes = values[0]
-        size = len(head)
-        if size > HEAD_LIMIT or size - len(head.replace(b"\n", b"")) != outline.lines:
-            return -1
-        digits: bytes | None = values[outline.length]
-        length = 0
-        if digits is not None:
-            length = int(digits)
-            if length and head.find(_CALL) >= 0:
-                return -1  # gRPC-Web: the long way counts its messages
-        target: bytes = values[1]
-        if self._rules is not None and self._rules.matches(outline.method, target):
-            return -1
-        turn.method = outline.method
-        turn.target = target
-        turn.host = values[outline.host]
-        turn.agent = values[outline.agent]
-        turn.trace_parent = values[outline.parent]
-        turn.trace_state = values[outline.state]
-        turn.request_head = head
-        turn.request_size = length
-        return begin + size + length - end
-
-    def _take_response(self, turn: _Held, memory: mmap.mmap | bytes, begin: int, end: int) -> int:
-        """The same of a response to the request in `turn`."""
-        outline = self._response_outline
-        found = outline.match(memory, begin, end)
-        if found is None:
-            recent = self._heads.responses.recent(memory, begin, end)
-            if recent is None:
-                return -1
-            self._response_outline = outline = recent
-            found = outline.match(memory, begin, end)
-            if found is None:
-                return -1
-        values = found.groups()
-        head: bytes = values[0]
-        size = len(head)
-        if size > HEAD_LIMIT or size - len(head.replace(b"\n", b"")) != outline.lines:
-            return -1
-        length = 0
-        if not outline.bodiless and turn.method != b"HEAD":
-            digits: bytes | None = values[outline.length]
-            if digits is None:
-                return -1
-            length = int(digits)
-        turn.status = outline.status
-        turn.version = outline.version
-        turn.response_head = head
-        turn.response_size = length
-        return begin + size + length - end
-
-    def _take_rest(self, turn: _Held, direction: int, size: int, ktime_ns: int) -> bool:
+    def _take_rest(self, turn: HeldTurn, direction: int, size: int, ktime_ns: int) -> bool:
         """The second and last call of a message that is in `turn`."""
         begun = self._begun
         if (
@@ -430,7 +297,7 @@ class Turns(Protocol):
             self._tell(turn, ktime_ns)
         return True
 
-    def _tell(self, turn: _Held, end_ns: int) -> None:
+    def _tell(self, turn: HeldTurn, end_ns: int) -> None:
         """Both messages of `turn` are whole."""
         self._state = _QUIET
         carrier = self._carrier
@@ -470,12 +337,8 @@ class Turns(Protocol):
         if size - content_size > HEAD_LIMIT:
             return False
         heads = self._heads
-        if self._takes:
-            outline = heads.requests.like(payload, end)
-            if outline is not None and outline is not self._request_outline:
-                self._request_outline = outline
-                if self._take_again(event):
-                    return True
+        if self._takes and self._teller.turn_to_request(payload, end) and self._take_again(event):
+            return True
         try:
             method, target, version = heads.request_line(lines[0])
         except Malformed:
@@ -485,7 +348,7 @@ class Turns(Protocol):
             return False
         if self._rules is not None and self._rules.matches(method, target):
             return False
-        if length > 0 and payload.find(_CALL, 0, size - content_size) >= 0:
+        if length > 0 and payload.find(CALL, 0, size - content_size) >= 0:
             return False  # gRPC-Web: the long way counts its messages
         if content_size and content_size > length:
             return False
@@ -528,12 +391,12 @@ class Turns(Protocol):
             return False
         lines = head.split(b"\n")
         heads = self._heads
-        if self._request is None:
-            outline = heads.responses.like(payload, len(lines))
-            if outline is not None and outline is not self._response_outline:
-                self._response_outline = outline
-                if self._take_again(event):
-                    return True
+        if (
+            self._request is None
+            and self._teller.turn_to_response(payload, len(lines))
+            and self._take_again(event)
+        ):
+            return True
         request = self._asked()
         if request is None:
             return False
