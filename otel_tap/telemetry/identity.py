@@ -37,6 +37,7 @@ _MAX_SPAN_ID: Final = (1 << 64) - 1
 _LONE: Final = struct.Struct(">QQIQ")
 _KINDS: Final = {"tcp": b"tcp", "tls": b"tls", "h2": b"h2"}  # of positions, as they are hashed
 _MAX_CLIENT_ENDS: Final = 65536
+_MAX_SEEDS: Final = 4096
 _STREAMS: Final = 1 << 63  # sets numbers of streams apart from counts
 _SWITCHED: Final = 101
 
@@ -141,13 +142,14 @@ class Seed:
 class Identities:
     """Gives every exchange its ids. `boot_id` makes those of lone exchanges unique."""
 
-    __slots__ = ("_clients", "_lone", "_lone_count", "_shared", "client_ends")
+    __slots__ = ("_clients", "_lone", "_lone_count", "_seeds", "_shared", "client_ends")
 
     def __init__(self, boot_id: str) -> None:
         # A copy of a hash that was set up is made in a third of the time of a new one.
         self._shared = blake2b(digest_size=32, person=b"otel-tap shared")
         self._lone = blake2b(digest_size=32, key=boot_id.encode()[:64], person=b"otel-tap lone")
         self._lone_count = 0
+        self._seeds: dict[tuple[int, int, str, bool], Seed] = {}  # each takes about 0.4 KB
         self.client_ends = ClientEnds()
         self._clients = self.client_ends.pairs
 
@@ -206,6 +208,10 @@ class Identities:
         """The seed of exchanges whose places are numbered so; None if both ends know nothing."""
         if not (connection.iss or connection.irs):
             return None
+        key = (connection.irs, connection.iss, kind, at_client)
+        seed = self._seeds.get(key)
+        if seed is not None:
+            return seed
         # The connection as its client end names it, that end's own SYN left out.
         if at_client:
             opener, acceptor = (connection.iss + 1) & 0xFFFFFFFF, connection.irs
@@ -213,7 +219,11 @@ class Identities:
             opener, acceptor = connection.irs, connection.iss
         state = self._shared.copy()
         state.update(_SHARED.pack(opener, acceptor, _KINDS[kind]))
-        return Seed(state.digest())
+        seed = Seed(state.digest())
+        if len(self._seeds) >= _MAX_SEEDS:
+            self._seeds.clear()
+        self._seeds[key] = seed
+        return seed
 
     def _lone_seed(self, exchange: Exchange) -> Seed:
         connection, position = exchange.connection, exchange.position

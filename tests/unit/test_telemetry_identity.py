@@ -241,6 +241,16 @@ def test_every_place_in_every_stream_has_ids_of_its_own():
     assert [span.span_id for span in again] == [span.span_id for span in spans]
 
 
+def test_what_is_remembered_of_connections_is_bounded_and_changes_nothing():
+    identities = Identities("boot")
+    first = [exchange(request(), connection=replace(PLAIN, iss=1 + iss)) for iss in range(5000)]
+    for one in first:
+        identities.of(one, {})
+        assert len(identities._seeds) <= 4096
+    for one in (first[0], first[-1]):
+        assert identities.of(one, {}) == Identities("boot").of(one, {})
+
+
 LONE = [
     exchange(request(), offset=None),
     exchange(request(), connection=replace(PLAIN, iss=0, irs=0)),
