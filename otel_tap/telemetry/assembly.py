@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from otel_tap.telemetry.blocks import Common
+from otel_tap.telemetry.blocks import Common, Fragment
 from otel_tap.telemetry.identity import SpanIdentity
 from otel_tap.telemetry.otlp import field, utf8, varint
 
@@ -57,6 +57,7 @@ class Assembly:
 
     def records(
         self,
+        ends: Fragment,
         common: Common,
         identity: SpanIdentity,
         start_ktime_ns: int,
@@ -66,7 +67,11 @@ class Assembly:
         span_attributes: Pieces,
         log_attributes: Pieces,
     ) -> Encoded:
-        """Both records; `shown` stands for the target in the display line, redacted."""
+        """Both records; `shown` stands for the target in the display line, redacted.
+
+        `ends` is what the connection says.
+        """
+        span_ends, log_ends = ends
         span_common, log_common, before, after, last = common
         trace_id, span_id, parent_id, flags, trace_state = identity
         offset = self.unix_offset_ns
@@ -92,7 +97,7 @@ class Assembly:
                 0x39, start, 0x41, end, 0x0185, flags,
             )  # fmt: skip
             one, two, three, four, five = span_attributes
-            span = b"".join((numbers, parent, span_common, one, two, three, four, five))
+            span = b"".join((numbers, parent, span_ends, span_common, one, two, three, four, five))
             length = len(span)
             span = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + span
         if self._logs:
@@ -107,7 +112,9 @@ class Assembly:
             )  # fmt: skip
             one, two, three, four, five = log_attributes
             prefix = _LINE_PREFIXES[len(line)]
-            log = b"".join((numbers, prefix, line, log_common, one, two, three, four, five))
+            log = b"".join(
+                (numbers, prefix, line, log_ends, log_common, one, two, three, four, five)
+            )
             length = len(log)
             log = (_PREFIXES[length] if length < _MAX_PREFIXES else _prefix(length)) + log
         return span, log

@@ -1,8 +1,9 @@
 """What the exchanges of one connection have in common, joined once for all of them.
 
 Owns, for every connection, the encoded attributes that do not change from one exchange to the next
-while its requests name the same host, with those of each shape that was met on it. Of captured
-values it keeps only names of servers, and none that redaction would change.
+while its requests name the same host; and, for all connections to one server, those of each shape
+that was met on them. Of captured values it keeps only names of servers, and none that redaction
+would change.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE
 from otel_tap.telemetry.rpc import display_status
 from otel_tap.telemetry.shapes import Shapes
 
-_MAX_BLOCKS: Final = 4096
-_MAX_SHAPED: Final = 16384  # shapes joined to all blocks; each takes about 1 KB
+_MAX_BLOCKS: Final = 4096  # each takes about 1 KB
+_MAX_SHAPED: Final = 4096  # shapes of all servers; each takes about 1 KB
 _MAX_REMEMBERED_NAME: Final = 255  # bytes of a host name in the domain name system
 _MAX_DISPLAYED_METHOD: Final = 32
 
@@ -31,7 +32,8 @@ Fragment = tuple[bytes, bytes]
 """Encoded fields of a span, and of a log record."""
 
 Common = tuple[bytes, bytes, bytes, bytes, bytes]
-"""The same, and what stands in the display line before the target, behind it, and at the end."""
+"""Encoded fields of a shape in a span, and in a log record; and what stands in the display line
+before the target, behind it, and at the end."""
 
 ShapeKey = tuple[bytes, int, str, bool, object]
 """Method, status, version, reused, error (with what is said of a call): what exchanges of a block
@@ -44,8 +46,8 @@ class Block:
     __slots__ = (
         "attributes",
         "base",
-        "client",
         "connection",
+        "ends",
         "host",
         "location",
         "role",
@@ -61,6 +63,7 @@ class Block:
         location: Location,
         attributes: Fragment,
         client: Fragment,
+        shaped: dict[ShapeKey, Common],
     ) -> None:
         self.connection = connection
         self.role = role
@@ -69,21 +72,23 @@ class Block:
         # What stands before an origin-form target in the URI, at a client; None: no URI is known.
         self.base = None if location.full is None else location.full[:-1]
         self.attributes = attributes
-        self.client = client
-        self.shaped: dict[ShapeKey, Common] = {}
+        # The same with the client, which no proxy told of.
+        self.ends: Fragment = (attributes[0] + client[0], attributes[1] + client[1])
+        self.shaped = shaped  # with all connections to this server
         self.seed: Seed | None = None  # what the ids of its turns begin with
 
 
 class Blocks:
     """Blocks by connection, a bounded number of them. One instance serves one thread."""
 
-    __slots__ = ("_attributes", "_redactor", "_shaped_count", "_shapes", "known")
+    __slots__ = ("_attributes", "_redactor", "_shaped", "_shaped_count", "_shapes", "known")
 
     def __init__(self, attributes: AttributeEncoder, shapes: Shapes, redactor: Redactor) -> None:
         self._attributes = attributes
         self._shapes = shapes
         self._redactor = redactor
         self.known: dict[int, Block] = {}  # by connection id
+        self._shaped: dict[tuple[object, ...], dict[ShapeKey, Common]] = {}  # by server
         self._shaped_count = 0
 
     def of(self, connection: Connection, role: Role, host: bytes | None) -> Block | None:
@@ -104,33 +109,29 @@ class Blocks:
             len(host) > _MAX_REMEMBERED_NAME or self._redactor.field(b"host", host) is not host
         ):
             return None
+        if len(self.known) >= _MAX_BLOCKS or len(self._shaped) >= _MAX_SHAPED:
+            self._forget()
+        location = locate(b"/", b"", connection, role, host)
         block = Block(
             connection,
             role,
             host,
-            locate(b"/", b"", connection, role, host),
+            location,
             self.of_connection(connection),
             _tagged(self._attributes.of_client(connection)) if role is _SERVER else (b"", b""),
+            self._shaped.setdefault((role, location.scheme, location.authority), {}),
         )
-        if len(self.known) >= _MAX_BLOCKS:
-            self._forget()
         self.known[connection.connection_id] = block
         return block
 
     def shaped(self, block: Block, key: ShapeKey, exchange: Exchange, method: str) -> Common:
-        """The block's attributes with those of the exchange's shape; remembers them by `key`."""
+        """What exchanges of this shape have in common; remembers it by `key`."""
         if self._shaped_count >= _MAX_SHAPED:
             self._forget()
         self._shaped_count += 1
         shape = self._shapes.of(exchange, method, block.location)
         before, after, last = display(exchange)
-        shaped = (
-            block.attributes[0] + block.client[0] + shape.span,
-            block.attributes[1] + block.client[1] + shape.log,
-            before,
-            after,
-            last,
-        )
+        shaped = (shape.span, shape.log, before, after, last)
         block.shaped[key] = shaped
         return shaped
 
@@ -140,6 +141,7 @@ class Blocks:
 
     def _forget(self) -> None:
         self.known.clear()
+        self._shaped.clear()
         self._shaped_count = 0
 
 

@@ -12,7 +12,7 @@ from otel_tap.protocols.http1.ambiguity import repeats_host
 from otel_tap.telemetry import names
 from otel_tap.telemetry.assembly import Assembly, Encoded
 from otel_tap.telemetry.attributes import FORWARDED, AttributeEncoder
-from otel_tap.telemetry.blocks import Blocks, Common, display
+from otel_tap.telemetry.blocks import Blocks, Common, Fragment, display
 from otel_tap.telemetry.content import content_attribute
 from otel_tap.telemetry.identity import Identities
 from otel_tap.telemetry.location import Location
@@ -99,9 +99,9 @@ class RecordEncoder:
             if len(first) != len(request.fields):
                 first = dict(reversed(request.fields))  # of equal names, the first one stays
                 doubtful = doubtful or repeats_host(request)
-            common, shown = self._of_request(attributes, exchange, request, first)
+            ends, common, shown = self._of_request(attributes, exchange, request, first)
         else:
-            common, shown = self._of_any(attributes, exchange, None, b"?", first)
+            ends, common, shown = self._of_any(attributes, exchange, None, b"?", first)
         response = exchange.response
         lost = 0
         incomplete = False
@@ -125,6 +125,7 @@ class RecordEncoder:
         if self._bodies_asked:
             attributes += self._bodies(exchange)
         return self._assembly.records(
+            ends,
             common,
             identity,
             exchange.start_ktime_ns,
@@ -150,7 +151,7 @@ class RecordEncoder:
         exchange: Exchange,
         request: Request,
         first: dict[bytes, bytes],
-    ) -> tuple[Common, bytes]:
+    ) -> tuple[Fragment, Common, bytes]:
         """What is said of an exchange whose request is known; and where it went, for display."""
         target = request.target
         # The commonest targets of all are decided without a call.
@@ -196,7 +197,7 @@ class RecordEncoder:
             self._attributes.at_client(attributes, block.base, target, first.get(b"user-agent"))
         else:
             self._attributes.at_server(attributes, target, first.get(b"user-agent"))
-        return common, shown if rpc is None else rpc.method
+        return block.ends, common, shown if rpc is None else rpc.method
 
     def _of_any(
         self,
@@ -205,7 +206,7 @@ class RecordEncoder:
         request: Request | None,
         target: bytes,
         first: Mapping[bytes, bytes],
-    ) -> tuple[Common, bytes]:
+    ) -> tuple[Fragment, Common, bytes]:
         """The same of any exchange. `target` is redacted."""
         if exchange.rpc is not None:
             self._rpc.append_original(attributes, exchange.rpc, target)
@@ -220,15 +221,14 @@ class RecordEncoder:
             location = self._attributes.locate(attributes, exchange, request, target, first)
             if location.full is not None:
                 target = location.full
-        if block is not None:
-            span, log = block.attributes
-        else:
-            span, log = self._blocks.of_connection(exchange.connection)
+        ends = (
+            self._blocks.of_connection(exchange.connection) if block is None else block.attributes
+        )
         if exchange.rpc is not None and is_method(exchange.rpc.method):
             target = exchange.rpc.method
         shape = self._shapes.of(exchange, method, location)
         before, after, last = display(exchange)
-        return (span + shape.span, log + shape.log, before, after, last), target
+        return ends, (shape.span, shape.log, before, after, last), target
 
     def _bodies(self, exchange: Exchange) -> list[bytes]:
         messages: list[tuple[str, Request | Response | None]] = [

@@ -120,6 +120,7 @@ class TurnEncoder:
         if turn.trace_parent is not None and self._reads_context:
             context = context_of(turn.trace_parent, turn.trace_state or b"")
         return self._assembly.records(
+            block.ends,
             common,
             self._identities.identity(seed, offset, context, connection, at_client),
             turn.start_ktime_ns,

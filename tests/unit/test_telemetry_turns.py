@@ -213,7 +213,7 @@ def test_what_is_kept_of_turns_holds_no_secret():
         wire.response(head(b"HTTP/1.1 200 OK", {b"Content-Length": b"0", b"Set-Cookie": b"s3cret"}))
     assert field_value(wire.exchanges[-1].request.fields, b"cookie") == b"s3cret"
     for block in encoder._blocks.known.values():
-        kept = [block.host, *block.attributes, *block.client]
+        kept = [block.host, *block.attributes, *block.ends]
         kept += [part for common in block.shaped.values() for part in common]
         assert b"s3cret" not in b"".join(part for part in kept if part is not None)
     assert b"s3cret" not in repr(agents(encoder)).encode()
