@@ -11,18 +11,22 @@ from __future__ import annotations
 from otel_tap.exchange import Connection, Exchange, Role
 from otel_tap.messages import UNKNOWN_STATUS
 
+Hops = tuple[bytes | None, bytes | None, bytes | None]
+"""X-Forwarded-For, -Host and -Proto of a request that has any of them."""
+
 
 class Turn:
     """Both messages are complete, nothing of them was lost, and no reader can differ about them.
 
-    The target is in origin form, no proxy told of another client, and each header below stands
-    once at most. It holds until the connection's next turn. Times are ktime_ns.
+    The target is in origin form, and each header below stands once at most; no proxy spoke by
+    `Forwarded`. It holds until the connection's next turn. Times are ktime_ns.
     """
 
     __slots__ = (
         "agent",
         "connection",
         "end_ktime_ns",
+        "hops",
         "host",
         "kind",
         "method",
@@ -48,6 +52,7 @@ class Turn:
         self.target = b""
         self.host: bytes | None = None
         self.agent: bytes | None = None
+        self.hops: Hops | None = None
         self.trace_parent: bytes | None = None
         self.trace_state: bytes | None = None
         self.status = UNKNOWN_STATUS

@@ -39,7 +39,6 @@ class AttributeEncoder:
     """Turns exchanges into encoded attributes. One instance serves one thread."""
 
     __slots__ = (
-        "_client_address",
         "_client_agent",
         "_client_path",
         "_client_port",
@@ -53,6 +52,7 @@ class AttributeEncoder:
         "_sizes",
         "_transport",
         "asks_more",
+        "client_address",
         "truncated",
         "url_full",
         "url_path",
@@ -78,7 +78,7 @@ class AttributeEncoder:
         self.url_full = StringAttribute(names.URL_FULL)
         self.url_path = StringAttribute(names.URL_PATH)
         self.url_query = StringAttribute(names.URL_QUERY)
-        self._client_address = StringAttribute(names.CLIENT_ADDRESS)
+        self.client_address = StringAttribute(names.CLIENT_ADDRESS)
         self.user_agent = StringAttribute(names.USER_AGENT_ORIGINAL)
         self._lost_bytes = IntAttribute(names.LOST_BYTES)
         self._sizes = {
@@ -119,7 +119,7 @@ class AttributeEncoder:
         peer = connection.peer
         if peer is None:
             return []
-        attributes = [self._client_address.of(peer.host.encode())]
+        attributes = [self.client_address.of(peer.host.encode())]
         if self._client_port:
             attributes.append(int_attribute(names.CLIENT_PORT, peer.port))
         return attributes
@@ -189,7 +189,7 @@ class AttributeEncoder:
                 if not request.headers_incomplete:
                     attributes += self.of_client(exchange.connection)
             else:
-                attributes.append(self._client_address.of(hops.client))
+                attributes.append(self.client_address.of(hops.client))
         if at_server or self._client_agent:
             self._append_agent(attributes, first.get(b"user-agent"))
         return location

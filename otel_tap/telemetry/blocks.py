@@ -15,7 +15,7 @@ from otel_tap.messages import UNKNOWN_STATUS
 from otel_tap.privacy import Redactor
 from otel_tap.telemetry.attributes import AttributeEncoder
 from otel_tap.telemetry.identity import Seed
-from otel_tap.telemetry.location import Location, locate
+from otel_tap.telemetry.location import Forwarded, Location, locate
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE
 from otel_tap.telemetry.rpc import display_status
 from otel_tap.telemetry.shapes import Shapes
@@ -46,8 +46,11 @@ class Block:
     __slots__ = (
         "attributes",
         "base",
+        "behind",
+        "client",
         "connection",
         "ends",
+        "hops",
         "host",
         "location",
         "role",
@@ -72,10 +75,14 @@ class Block:
         # What stands before an origin-form target in the URI, at a client; None: no URI is known.
         self.base = None if location.full is None else location.full[:-1]
         self.attributes = attributes
-        # The same with the client, which no proxy told of.
+        self.client = client
+        # Both, where no proxy told of another client.
         self.ends: Fragment = (attributes[0] + client[0], attributes[1] + client[1])
         self.shaped = shaped  # with all connections to this server
         self.seed: Seed | None = None  # what the ids of its turns begin with
+        # Of requests that came by a proxy which told the host and scheme `hops`, the last ones.
+        self.behind: Block | None = None
+        self.hops: tuple[bytes | None, str | None] = (None, None)
 
 
 class Blocks:
@@ -119,10 +126,31 @@ class Blocks:
             location,
             self.of_connection(connection),
             _tagged(self._attributes.of_client(connection)) if role is _SERVER else (b"", b""),
-            self._shaped.setdefault((role, location.scheme, location.authority), {}),
+            self._shaped_at(role, location),
         )
         self.known[connection.connection_id] = block
         return block
+
+    def behind(self, block: Block, hops: Forwarded) -> Block | None:
+        """The block of an exchange whose request came by a proxy; it has no client.
+
+        None when what the proxy said may not be remembered.
+        """
+        said = (hops.host, hops.scheme)
+        behind = block.behind
+        if behind is not None and behind.hops == said:
+            return behind
+        if hops.host is not None and len(hops.host) > _MAX_REMEMBERED_NAME:
+            return None
+        location = locate(b"/", b"", block.connection, block.role, block.host, hops)
+        nobody = (b"", b"")
+        shaped = self._shaped_at(block.role, location)
+        behind = Block(
+            block.connection, block.role, block.host, location, block.attributes, nobody, shaped
+        )
+        behind.hops = said
+        block.behind = behind
+        return behind
 
     def shaped(self, block: Block, key: ShapeKey, exchange: Exchange, method: str) -> Common:
         """What exchanges of this shape have in common; remembers it by `key`."""
@@ -138,6 +166,9 @@ class Blocks:
     def of_connection(self, connection: Connection) -> Fragment:
         """The attributes that any exchange of the connection has."""
         return _tagged(self._attributes.of_connection(connection))
+
+    def _shaped_at(self, role: Role, location: Location) -> dict[ShapeKey, Common]:
+        return self._shaped.setdefault((role, location.scheme, location.authority), {})
 
     def _forget(self) -> None:
         self.known.clear()

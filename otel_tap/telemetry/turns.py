@@ -16,8 +16,9 @@ from otel_tap.telemetry.assembly import Assembly, Encoded, Pieces
 from otel_tap.telemetry.attributes import AttributeEncoder
 from otel_tap.telemetry.blocks import Block, Blocks, Common, Fragment
 from otel_tap.telemetry.identity import Identities, Seed, context_of
+from otel_tap.telemetry.location import Forwarded, forwarded
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE, StringAttribute
-from otel_tap.turn import Turn
+from otel_tap.turn import Hops, Turn
 
 _NOTHING: Final[Pieces] = (b"", b"", b"", b"", b"")
 _EQUALS, _AT, _PERCENT = b"=@%"
@@ -27,6 +28,9 @@ _LONGEST: Final = 1024
 _LONGEST_BASE: Final = 272
 _LONGEST_AGENT: Final = 512
 _MAX_AGENTS: Final = 256
+_LONGEST_HOPS: Final = 512
+_MAX_HOPS: Final = 1024
+_HOPS: Final = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
 
 _CLIENT: Final = Role.CLIENT  # a member is looked up slowly on its class
 
@@ -38,6 +42,8 @@ class TurnEncoder:
         "_agents",
         "_assembly",
         "_blocks",
+        "_client_address",
+        "_hops",
         "_identities",
         "_known",
         "_may_be_secret",
@@ -75,6 +81,8 @@ class TurnEncoder:
         self._url_query = _prefixes(attributes.url_query)
         self._user_agent = attributes.user_agent
         self._agents: dict[bytes | None, Fragment] = {}
+        self._client_address = attributes.client_address
+        self._hops: dict[Hops, tuple[Forwarded, Fragment | None]] = {}
 
     def encode(self, turn: Turn) -> Encoded:
         """Both records of one turn."""
@@ -87,6 +95,11 @@ class TurnEncoder:
             or block.role is not turn.role
         ):
             block = self._blocks.of(connection, turn.role, turn.host)
+        client: Fragment | None = None
+        if block is not None and turn.hops is not None and turn.role is not _CLIENT:
+            hops, client = self._hops.get(turn.hops) or self._told(turn.hops)
+            client = client or block.client
+            block = self._blocks.behind(block, hops)
         offset = turn.offset
         if block is None or offset is None:
             return self._whole(turn.exchange())
@@ -110,6 +123,8 @@ class TurnEncoder:
         else:
             shown = target
             agent_span, agent_log = self._agents.get(turn.agent) or self._agent(turn.agent)
+            if client is not None:
+                agent_span, agent_log = client[0] + agent_span, client[1] + agent_log
             before_span, before_log = self._url_path[len(path)]
             query_span, query_log = self._url_query[len(query)] if query else (b"", b"")
             span_attributes = (before_span, path, query_span, query, agent_span)
@@ -131,7 +146,7 @@ class TurnEncoder:
             log_attributes,
         )
 
-    # What is met for the first time on a connection.
+    # What is met for the first time.
 
     def _seed(self, block: Block, turn: Turn) -> Seed | None:
         at_client = turn.role is _CLIENT
@@ -152,6 +167,25 @@ class TurnEncoder:
         full = block.base + target
         before_span, before_log = self._url_full[len(full)]
         return full, (before_span, full, b"", b"", b""), (before_log, full, b"", b"", b"")
+
+    def _told(self, hops: Hops) -> tuple[Forwarded, Fragment | None]:
+        """What a proxy said, and the client that it named; remembered unless it is long."""
+        field = self._redactor.field
+        said = {
+            name: field(name, value)
+            for name, value in zip(_HOPS, hops, strict=True)
+            if value is not None
+        }
+        told = forwarded(said)
+        client = None
+        if told.client is not None:
+            attribute = self._client_address.of(told.client)
+            client = (SPAN_ATTRIBUTE + attribute, LOG_ATTRIBUTE + attribute)
+        if sum(map(len, said.values())) <= _LONGEST_HOPS:
+            if len(self._hops) >= _MAX_HOPS:
+                self._hops.clear()
+            self._hops[hops] = (told, client)
+        return told, client
 
     def _agent(self, agent: bytes | None) -> Fragment:
         """What the User-Agent says; remembered for other turns unless it is long."""

@@ -23,7 +23,8 @@ SERVER, CLIENT = Address("198.51.100.7", 8443), Address("192.0.2.1", 50000)
 
 ODD_VALUES = [
     b"example.com", b"example.com:8080", b"user:s3cret@example.com", b"[::1]:80", b"h" * 300,
-    b"curl/8", b"agent/" * 200, VALID, VALID[:-1], VALID.upper(), b"a=b", b"\xc3\xa4", b"\xff",
+    b"curl/8", b"agent/" * 200, b"203.0.113.9", b"203.0.113.9, 10.0.0.1", b"https", b"unknown",
+    VALID, VALID[:-1], VALID.upper(), b"a=b", b"\xc3\xa4", b"\xff",
 ]  # fmt: skip
 ODD_TARGETS = [
     b"/a?b=c&page=7", b"/a?access_token=s3cret", b"/a%20b?c=%20", b"/u?a=b&%70assword=s3cret",
@@ -37,8 +38,11 @@ targets = st.one_of(
     st.binary(max_size=30).map(lambda target: b"/" + target.translate(None, b"\r\n ")),
     st.sampled_from(ODD_TARGETS),
 )
-names = st.sampled_from([b"Host", b"User-Agent", b"traceparent", b"tracestate", b"X-Other"])
-fields = st.dictionaries(names, values, max_size=5)
+names = st.sampled_from([
+    b"Host", b"User-Agent", b"traceparent", b"tracestate", b"X-Other",
+    b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Forwarded-Proto",
+])  # fmt: skip
+fields = st.dictionaries(names, values, max_size=6)
 asked = st.builds(
     TelemetrySettings,
     attributes=st.sampled_from([frozenset(), frozenset(), frozenset(OPT_IN_ATTRIBUTES)]),
@@ -52,6 +56,7 @@ rules = st.sampled_from(
         RedactionSettings(),
         RedactionSettings(headers=("user-agent", "traceparent")),
         RedactionSettings(query_keys=("page",)),
+        RedactionSettings(headers=("x-forwarded-for", "x-forwarded-host")),
     ]
 )
 
@@ -140,6 +145,38 @@ def test_odd_targets_and_fields_of_turns_are_encoded_as_ever(client, redaction):
     assert compared.turns == len(told) - 1  # the second one of an outline is learned
 
 
+@pytest.mark.parametrize(
+    "redaction", [RedactionSettings(), RedactionSettings(headers=("x-forwarded-for",))]
+)
+@pytest.mark.parametrize("client", [True, False])
+@pytest.mark.parametrize("tls", TlsLibrary)
+def test_what_proxies_said_is_encoded_as_ever(client, tls, redaction):
+    compared = Compared(TelemetrySettings(), redaction)
+    wire = Wire(client=client, body_limit=0, on_turn=compared)
+    talk(wire, **ends(client=client), tls=tls)
+    answer = head(b"HTTP/1.1 200 OK", {b"Content-Length": b"0"})
+    told = [
+        (b"203.0.113.9", host, scheme)
+        for host in (b"shop.example", b"shop.example:444", b"other.example")
+        for scheme in (b"https", b"http", b"ftp", b"https, http")
+    ]
+    told += [
+        hops
+        for value in ODD_VALUES
+        for hops in ((value, b"h", b"http"), (b"a", value, b"https"), (b"unknown", value, value))
+    ]
+    names = (b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Forwarded-Proto")
+    turns = 0
+    for chosen in (names, names[:1], names[1:2], names[2:], names[1:], names[:2], ()):
+        for number, hops in enumerate([told[0], *told]):
+            said = dict(zip(names, hops, strict=True))
+            lines = {b"Host": b"h", b"User-Agent": b"u"} | {name: said[name] for name in chosen}
+            target = b"/%d?b=c" % number
+            wire.request(head(b"GET %b HTTP/1.1" % target, lines)).response(answer)
+        turns += len(told) - (chosen == names)  # at first the answer's outline is learned, too
+    assert compared.turns >= turns - 7
+
+
 def test_a_turn_at_a_server_waits_for_the_client_s_end_on_this_host():
     chunks: list[Chunk] = []
     identities = Identities("boot")
@@ -217,6 +254,37 @@ def test_what_is_kept_of_turns_holds_no_secret():
         kept += [part for common in block.shaped.values() for part in common]
         assert b"s3cret" not in b"".join(part for part in kept if part is not None)
     assert b"s3cret" not in repr(agents(encoder)).encode()
+
+
+def test_both_ends_of_one_server_are_told_apart():
+    compared = Compared(TelemetrySettings(), RedactionSettings())
+    for client in (True, False):
+        wire = talk(Wire(client=client, body_limit=0, on_turn=compared), **ends(client=client))
+        for number in range(4):
+            wire.request(head(b"GET /%d HTTP/1.1" % number, {b"Host": b"h"}))
+            wire.response(head(b"HTTP/1.1 204 No", {}))
+    assert compared.turns == 4
+
+
+def test_what_is_kept_of_proxies_is_bounded():
+    encoder = RecordEncoder(TelemetrySettings(), Identities("boot"), 0)
+    wire = talk(Wire(body_limit=0, client=False, on_turn=encoder.encode_turn), **ends(client=False))
+    encode_turn: Any = encoder.encode_turn
+    kept = encode_turn.__self__._hops
+    for number in range(3000):
+        said = b"h%d" % number if number % 3 else b"h" * (500 + number % 100)
+        lines = {b"X-Forwarded-For": b"192.0.2.%d" % (number % 256), b"X-Forwarded-Host": said}
+        wire.request(head(b"GET / HTTP/1.1", lines)).response(head(b"HTTP/1.1 204 No", {}))
+        assert len(kept) <= 1024
+    assert kept
+    assert max(sum(len(part or b"") for part in hops) for hops in kept) <= 512
+    assert len(encoder._blocks._shaped) <= 4096
+    shaped: dict[Any, Any] = encoder._blocks._shaped
+    servers = [authority.host for _, _, authority in shaped if authority]
+    assert max(map(len, servers)) <= 255
+    (block,) = encoder._blocks.known.values()
+    assert block.behind is not None
+    assert block.behind.behind is None
 
 
 def agents(encoder: RecordEncoder) -> dict[bytes | None, tuple[bytes, bytes]]:

@@ -22,24 +22,21 @@ _AGENT: Final = 1
 _PARENT: Final = 2
 _STATE: Final = 3
 _LENGTH: Final = 4
+_FORWARDED_FOR: Final = 5
+_FORWARDED_HOST: Final = 6
+_FORWARDED_PROTO: Final = 7
 _WANTED: Final = {
     b"host": _HOST,
     b"user-agent": _AGENT,
     b"traceparent": _PARENT,
     b"tracestate": _STATE,
     b"content-length": _LENGTH,
+    b"x-forwarded-for": _FORWARDED_FOR,
+    b"x-forwarded-host": _FORWARDED_HOST,
+    b"x-forwarded-proto": _FORWARDED_PROTO,
 }
 # These decide how a message ends, or who sent it: the general way asks them.
-_REFUSED: Final = frozenset(
-    (
-        b"transfer-encoding",
-        b"upgrade",
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-forwarded-host",
-    )
-)
+_REFUSED: Final = frozenset((b"transfer-encoding", b"upgrade", b"forwarded"))
 
 _WITHOUT_CONTENT: Final = (204, 304)
 
@@ -79,6 +76,7 @@ class Outline:
     __slots__ = (
         "agent",
         "bodiless",
+        "forwarded",
         "host",
         "length",
         "lines",
@@ -110,6 +108,10 @@ class Outline:
         self.parent = places[_PARENT]
         self.state = places[_STATE]
         self.length = places[_LENGTH]
+        # The places of X-Forwarded-For, -Host and -Proto, unless all are absent.
+        hops = (places[_FORWARDED_FOR], places[_FORWARDED_HOST], places[_FORWARDED_PROTO])
+        absent = max(places)
+        self.forwarded = None if hops == (absent, absent, absent) else hops
         self.method = method
         self.status = status
         self.version = version

@@ -126,6 +126,10 @@ class Teller:
         turn.agent = values[outline.agent]
         turn.trace_parent = values[outline.parent]
         turn.trace_state = values[outline.state]
+        turn.hops = None
+        hops = outline.forwarded
+        if hops is not None:
+            turn.hops = (values[hops[0]], values[hops[1]], values[hops[2]])
         turn.request_head = head
         turn.request_size = length
         return begin + size + length - end
