@@ -16,7 +16,7 @@ from otel_tap.messages import UNKNOWN, Field, Request, Response
 from otel_tap.privacy import Redactor
 from otel_tap.protocols.http1.ambiguity import ambiguity_of
 from otel_tap.telemetry import names
-from otel_tap.telemetry.location import NOT_FORWARDED, Location, forwarded, locate
+from otel_tap.telemetry.location import NOT_FORWARDED, Forwarded, Location, forwarded, locate
 from otel_tap.telemetry.otlp import (
     IntAttribute,
     StringAttribute,
@@ -171,11 +171,7 @@ class AttributeEncoder:
         elif request.headers_incomplete:
             host = UNKNOWN  # is no name: the peer's address shall not take its place
         at_server = exchange.role is _SERVER
-        hops = NOT_FORWARDED
-        if at_server:
-            said = {name: field(name, first[name]) for name in FORWARDED if name in first}
-            if said:
-                hops = forwarded(said)
+        hops = self.hops(first) if at_server else NOT_FORWARDED
         location = locate(target, request.method, exchange.connection, exchange.role, host, hops)
         if location.full is not None:
             attributes.append(self.url_full.of(location.full))
@@ -193,6 +189,11 @@ class AttributeEncoder:
         if at_server or self._client_agent:
             self._append_agent(attributes, first.get(b"user-agent"))
         return location
+
+    def hops(self, first: Mapping[bytes, bytes]) -> Forwarded:
+        """What proxies in front of a server said, redacted; `first` is as captured."""
+        field = self._redactor.field
+        return forwarded({name: field(name, first[name]) for name in FORWARDED if name in first})
 
     def method_original(self, attributes: list[bytes], request: Request) -> None:
         """Appends the method as it was sent, for one that is not known."""

@@ -116,7 +116,7 @@ class Blocks:
             len(host) > _MAX_REMEMBERED_NAME or self._redactor.field(b"host", host) is not host
         ):
             return None
-        if len(self.known) >= _MAX_BLOCKS or len(self._shaped) >= _MAX_SHAPED:
+        if len(self.known) >= _MAX_BLOCKS:
             self._forget()
         location = locate(b"/", b"", connection, role, host)
         block = Block(
@@ -168,6 +168,9 @@ class Blocks:
         return _tagged(self._attributes.of_connection(connection))
 
     def _shaped_at(self, role: Role, location: Location) -> dict[ShapeKey, Common]:
+        # Whoever names a new server each time need not have a shape: tables are bounded as well.
+        if len(self._shaped) >= _MAX_SHAPED:
+            self._forget()
         return self._shaped.setdefault((role, location.scheme, location.authority), {})
 
     def _forget(self) -> None:

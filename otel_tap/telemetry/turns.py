@@ -16,7 +16,7 @@ from otel_tap.telemetry.assembly import Assembly, Encoded, Pieces
 from otel_tap.telemetry.attributes import AttributeEncoder
 from otel_tap.telemetry.blocks import Block, Blocks, Common, Fragment
 from otel_tap.telemetry.identity import Identities, Seed, context_of
-from otel_tap.telemetry.location import Forwarded, forwarded
+from otel_tap.telemetry.location import Forwarded
 from otel_tap.telemetry.otlp import LOG_ATTRIBUTE, SPAN_ATTRIBUTE, StringAttribute
 from otel_tap.turn import Hops, Turn
 
@@ -41,8 +41,8 @@ class TurnEncoder:
     __slots__ = (
         "_agents",
         "_assembly",
+        "_attributes",
         "_blocks",
-        "_client_address",
         "_hops",
         "_identities",
         "_known",
@@ -53,7 +53,6 @@ class TurnEncoder:
         "_url_full",
         "_url_path",
         "_url_query",
-        "_user_agent",
         "_whole",
     )
 
@@ -79,9 +78,8 @@ class TurnEncoder:
         self._url_full = _prefixes(attributes.url_full)
         self._url_path = _prefixes(attributes.url_path)
         self._url_query = _prefixes(attributes.url_query)
-        self._user_agent = attributes.user_agent
+        self._attributes = attributes
         self._agents: dict[bytes | None, Fragment] = {}
-        self._client_address = attributes.client_address
         self._hops: dict[Hops, tuple[Forwarded, Fragment | None]] = {}
 
     def encode(self, turn: Turn) -> Encoded:
@@ -169,31 +167,28 @@ class TurnEncoder:
         return full, (before_span, full, b"", b"", b""), (before_log, full, b"", b"", b"")
 
     def _told(self, hops: Hops) -> tuple[Forwarded, Fragment | None]:
-        """What a proxy said, and the client that it named; remembered unless it is long."""
-        field = self._redactor.field
-        said = {
-            name: field(name, value)
-            for name, value in zip(_HOPS, hops, strict=True)
-            if value is not None
-        }
-        told = forwarded(said)
+        """What a proxy said, and the client that it named; remembered unless long or secret."""
+        said = {name: value for name, value in zip(_HOPS, hops, strict=True) if value is not None}
+        told = self._attributes.hops(said)
         client = None
         if told.client is not None:
-            attribute = self._client_address.of(told.client)
+            attribute = self._attributes.client_address.of(told.client)
             client = (SPAN_ATTRIBUTE + attribute, LOG_ATTRIBUTE + attribute)
-        if sum(map(len, said.values())) <= _LONGEST_HOPS:
+        kept = all(self._redactor.field(name, value) is value for name, value in said.items())
+        if kept and sum(map(len, said.values())) <= _LONGEST_HOPS:
             if len(self._hops) >= _MAX_HOPS:
                 self._hops.clear()
             self._hops[hops] = (told, client)
         return told, client
 
     def _agent(self, agent: bytes | None) -> Fragment:
-        """What the User-Agent says; remembered for other turns unless it is long."""
+        """What the User-Agent says; remembered for other turns unless it is long or secret."""
         encoded = (b"", b"")
         if agent is not None:
-            attribute = self._user_agent.of(self._redactor.field(b"user-agent", agent))
+            redacted = self._redactor.field(b"user-agent", agent)
+            attribute = self._attributes.user_agent.of(redacted)
             encoded = (SPAN_ATTRIBUTE + attribute, LOG_ATTRIBUTE + attribute)
-            if len(agent) > _LONGEST_AGENT:
+            if redacted is not agent or len(agent) > _LONGEST_AGENT:
                 return encoded
         if len(self._agents) >= _MAX_AGENTS:
             self._agents.clear()

@@ -256,6 +256,28 @@ def test_what_is_kept_of_turns_holds_no_secret():
     assert b"s3cret" not in repr(agents(encoder)).encode()
 
 
+def test_nothing_that_is_redacted_is_remembered_of_turns():
+    redactor = Redactor(RedactionSettings(headers=("user-agent", "x-forwarded-for")))
+    encoder = RecordEncoder(TelemetrySettings(), Identities("boot"), 0, redactor)
+    wire = talk(Wire(body_limit=0, client=False, on_turn=encoder.encode_turn), **ends(client=False))
+    for number in range(6):
+        long = b"s3cret" * 5000 if number % 2 else b"s3cret"
+        lines = {b"Host": b"h", b"User-Agent": long, b"X-Forwarded-For": long}
+        wire.request(head(b"GET / HTTP/1.1", lines)).response(head(b"HTTP/1.1 204 No", {}))
+    encode_turn: Any = encoder.encode_turn
+    turns = encode_turn.__self__
+    assert turns._agents == turns._hops == {}
+
+
+def test_servers_that_proxies_name_are_bounded_though_no_shape_is_met():
+    encoder = RecordEncoder(TelemetrySettings(), Identities("boot"), 0)
+    wire = talk(Wire(body_limit=0, client=False, on_turn=encoder.encode_turn), **ends(client=False))
+    for number in range(4200):  # of a method that is not known
+        lines = {b"Host": b"h", b"X-Forwarded-Host": b"h%d" % number}
+        wire.request(head(b"FOO / HTTP/1.1", lines)).response(head(b"HTTP/1.1 204 No", {}))
+        assert len(encoder._blocks._shaped) <= 4096
+
+
 def test_both_ends_of_one_server_are_told_apart():
     compared = Compared(TelemetrySettings(), RedactionSettings())
     for client in (True, False):

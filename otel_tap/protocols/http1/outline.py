@@ -38,7 +38,7 @@ _WANTED: Final = {
 # These decide how a message ends, or who sent it: the general way asks them.
 _REFUSED: Final = frozenset((b"transfer-encoding", b"upgrade", b"forwarded"))
 
-_WITHOUT_CONTENT: Final = (204, 304)
+WITHOUT_CONTENT: Final = frozenset((204, 304))  # status codes
 
 _MAX_LINES: Final = 64
 _MAX_SIGNATURE: Final = 2048
@@ -115,7 +115,7 @@ class Outline:
         self.method = method
         self.status = status
         self.version = version
-        self.bodiless = status in _WITHOUT_CONTENT
+        self.bodiless = status in WITHOUT_CONTENT
 
 
 def _matches_nothing(_memory: object, _begin: int, _end: int) -> None:
@@ -143,15 +143,18 @@ class Outlines:
         self._learning = _LEARNED_PER_SECOND
         self.looking = _LOOKED_AT_PER_SECOND
 
-    def recent(self, memory: mmap.mmap | bytes, begin: int, end: int) -> Outline | None:
-        """The outline of the head at `memory[begin:end]`, of those that were turned to last."""
+    def recent(
+        self, memory: mmap.mmap | bytes, begin: int, end: int
+    ) -> tuple[Outline, re.Match[bytes]] | None:
+        """Outline and match of the head at `memory[begin:end]`, of those turned to last."""
         recent = self._recent
         for outline in recent:
-            if outline.match(memory, begin, end) is not None:
+            found = outline.match(memory, begin, end)
+            if found is not None:
                 if outline is not recent[0]:
                     recent.remove(outline)
                     recent.insert(0, outline)
-                return outline
+                return outline, found
         return None
 
     def like(self, payload: bytes, lines: int) -> Outline | None:

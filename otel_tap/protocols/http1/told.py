@@ -102,10 +102,8 @@ class Teller:
             recent = self._heads.requests.recent(memory, begin, end)
             if recent is None:
                 return -1
-            self._request = outline = recent
-            found = outline.match(memory, begin, end)
-            if found is None:
-                return -1
+            outline, found = recent
+            self._request = outline
         values = found.groups()
         head: bytes = values[0]
         size = len(head)
@@ -142,10 +140,8 @@ class Teller:
             recent = self._heads.responses.recent(memory, begin, end)
             if recent is None:
                 return -1
-            self._response = outline = recent
-            found = outline.match(memory, begin, end)
-            if found is None:
-                return -1
+            outline, found = recent
+            self._response = outline
         values = found.groups()
         head: bytes = values[0]
         size = len(head)

@@ -32,12 +32,12 @@ from otel_tap.protocols.http1.head import (
     Malformed,
 )
 from otel_tap.protocols.http1.open_exchange import place, position
+from otel_tap.protocols.http1.outline import WITHOUT_CONTENT
 from otel_tap.protocols.http1.responses import EVENT_STREAM
 from otel_tap.protocols.http1.told import CALL, HeldTurn, Teller
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LAST_LINE_END: Final = b"\n\r\n"  # what stands before it keeps its CR, like all other lines
-_WITHOUT_CONTENT: Final = frozenset((204, 304))
 
 _QUIET: Final = 0  # between messages
 _ASKING: Final = 1  # the head of a request is here, and not all of its content
@@ -408,7 +408,7 @@ class Turns(Protocol):
         if status < 200 or coding == BROKEN or heads.doubts or head.find(EVENT_STREAM) >= 0:
             return False
         missing = 0
-        if status in _WITHOUT_CONTENT or request.method == b"HEAD":
+        if status in WITHOUT_CONTENT or request.method == b"HEAD":
             if content_size:
                 return False
         elif coding != NOT_CODED or content_size > length:
